@@ -1,0 +1,30 @@
+# The few commands of README. `make setup` is what the others stand on: a virtual environment in .venv, with the package.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: setup demo test lint format
+
+setup: $(INSTALLED)
+
+# Torch and the build tools first: pip's build isolation would hide them, and the C++ extension would not be built.
+$(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard csrc/* csrc/*/*) $(wildcard plugins/*/pyproject.toml)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt torch setuptools wheel ninja "tomli; python_version < '3.11'"
+	$(BIN)/python -m pip install -c constraints.txt --no-build-isolation -e ".[dev]"
+	touch $@
+
+demo: setup
+	$(BIN)/alignlab demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

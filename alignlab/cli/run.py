@@ -1,0 +1,43 @@
+"""alignlab run RECIPE: run or resume a recipe."""
+
+import argparse
+
+HELP = "run or resume a recipe"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("recipe", help="a YAML file")
+    add_set(parser)
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """Add `--set`, which may be given several times."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a key of the recipe: seed=1, phases.ppo.optimizer.kl_coef=0 (a phase by its name)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run every phase that is not done, then print the report if the recipe has one."""
+    run_and_report(args.recipe, args.set)
+    return 0
+
+
+def run_and_report(recipe: str, overrides: list[str]) -> dict[str, object] | None:
+    """Run a recipe and return its report."""
+    from alignlab.config import load_recipe
+    from alignlab.engine.pipeline import Pipeline
+    from alignlab.report import make_report, show_report
+
+    loaded = load_recipe(recipe, overrides)
+    pipeline = Pipeline(loaded)
+    output = pipeline.run()
+    report = make_report(loaded, pipeline)
+    if report is not None:
+        show_report(report, output, pipeline.display)
+    return report

@@ -1,0 +1,150 @@
+"""One row, checked and brought into one form: a prompt and named answers."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alignlab.data.columns import Layout
+from alignlab.data.pairs import check_different, split_pair
+from alignlab.data.sources import RowProblem
+from alignlab.data.turns import Turns, as_turns, check_not_empty, text_or_turns, type_name
+from alignlab.method import RowFormat
+
+
+@dataclass(frozen=True)
+class Example:
+    """A checked row. Prompt and answers are all text, or all conversations."""
+
+    where: str
+    columns: Mapping[str, Any]  # the row as it was read, with what was checked or found put in its place
+    prompt: str | Turns | None
+    answers: Mapping[str, str | Turns]  # by the names that samples have
+    notes: tuple[str, ...] = ()  # what was not taken as it stood
+
+    @property
+    def prompt_key(self) -> str:
+        """What rows are held out by: the prompt, or the answers of a row without one."""
+        return prompt_key(self.prompt) if self.prompt else json.dumps(list(self.answers.values()), sort_keys=True)
+
+    @property
+    def texts(self) -> list[str]:
+        """All text of the row: what a tokenizer is trained on."""
+        found: list[str] = []
+        for part in (self.prompt, *self.answers.values()):
+            found += [part] if isinstance(part, str) else [str(turn["content"]) for turn in part or ()]
+        return found
+
+
+def prompt_key(prompt: str | Turns) -> str:
+    """Return text that is the same for the same prompt in every row format; one user's turn is that text alone."""
+    if isinstance(prompt, list) and len(prompt) == 1 and prompt[0]["role"] == "user":
+        prompt = str(prompt[0]["content"])
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
+
+
+def make_example(
+    where: str, row: Mapping[str, Any], layout: Layout, want: RowFormat, allow: Collection[str] = ()
+) -> Example:
+    """Check one row. Raises RowProblem with the first thing that is wrong with it."""
+    notes: tuple[str, ...] = ()
+    prompt: str | Turns | None
+    if layout == "messages":
+        prompt, answers = _from_messages(row)
+    elif layout == "text":
+        prompt, answers = None, {"completion": _text(row)}
+    else:
+        prompt = text_or_turns(row["prompt"], "prompt") if "prompt" in row else None
+        answers = _answers(row, layout, prompt, want)
+    if layout == "pair" and answers:
+        prompt, answers, notes = split_pair(prompt, answers)
+    _check_prompt(prompt, row, layout, allow)
+    columns = {**row, "prompt": prompt} if prompt else dict(row)
+    if want == "prompt":
+        return Example(where, columns, prompt or None, {}, notes)
+    try:
+        if layout == "pair" and want == "completion":
+            answers = {"chosen": answers["chosen"]}
+        answers = {name: as_turns(name, answer, prompt) for name, answer in answers.items()}
+        check_not_empty({"messages": answers["completion"]} if layout == "messages" else answers)
+        if want == "preference":
+            check_different(answers)
+    except RowProblem as problem:
+        problem.prompt_key = prompt_key(prompt) if prompt else None
+        raise
+    columns |= {name: answer for name, answer in answers.items() if name in row}
+    if layout == "label":
+        columns["label"] = _label(row["label"])
+    elif layout == "ranked":
+        columns["completions"] = list(answers.values())
+    elif layout == "pair" and want == "completion":
+        answers = {"completion": answers["chosen"]}
+    return Example(where, columns, prompt or None, answers, notes)
+
+
+def _from_messages(row: Mapping[str, Any]) -> tuple[Turns, dict[str, str | Turns]]:
+    """Take the turns before the assistant's first as prompt, and the rest, to the assistant's last, as its answer."""
+    turns = text_or_turns(row["messages"], "messages")
+    if isinstance(turns, str):
+        raise RowProblem("`messages` is text, wanted a conversation: a list of {role, content}")
+    assistant = [i for i, turn in enumerate(turns) if turn["role"] == "assistant"]
+    if not assistant:
+        return turns, {"completion": []}
+    return turns[: assistant[0]], {"completion": turns[assistant[0] : assistant[-1] + 1]}
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    text = text_or_turns(row["text"], "text")
+    if not isinstance(text, str):
+        raise RowProblem("`text` is a conversation, wanted text: a conversation's column is `messages`")
+    if not text.strip():
+        raise RowProblem("`text` is empty", "useless")
+    return text
+
+
+def _answers(
+    row: Mapping[str, Any], layout: Layout, prompt: str | Turns | None, want: RowFormat
+) -> dict[str, str | Turns]:
+    """Return the answers by their columns' names, as they stand; none where only the prompt is wanted and known."""
+    if layout == "ranked":
+        return _completions(row["completions"], row["ranks"])
+    if layout == "pair" and (want != "prompt" or prompt is None):
+        return {field: text_or_turns(row[field], field) for field in ("chosen", "rejected")}
+    if layout in ("completion", "label"):
+        return {"completion": text_or_turns(row["completion"], "completion")}
+    return {}
+
+
+def _check_prompt(prompt: str | Turns | None, row: Mapping[str, Any], layout: Layout, allow: Collection[str]) -> None:
+    if isinstance(prompt, list) and prompt and prompt[-1]["role"] == "assistant":
+        raise RowProblem("`prompt` ends with the assistant's turn, so there is nothing to answer")
+    has_prompt = prompt if isinstance(prompt, list) else (prompt or "").strip()
+    if has_prompt or layout == "text" or "no_prompt" in allow:
+        return
+    if layout == "messages":
+        raise RowProblem("`messages` begins with the assistant's turn, so there is no prompt", "no_prompt")
+    if layout == "pair" and "prompt" not in row:
+        raise RowProblem("no `prompt`, and `chosen` and `rejected` share no beginning", "no_prompt")
+    raise RowProblem("`prompt` is empty" if "prompt" in row else "no `prompt`", "no_prompt")
+
+
+def _completions(found: Any, ranks: Any) -> dict[str, str | Turns]:
+    """Return K answers; `ranks` holds a number for each, 1 for the best."""
+    for field, value in (("completions", found), ("ranks", ranks)):
+        if not isinstance(value, list):
+            raise RowProblem(f"`{field}` is {type_name(value)}" + ("" if value is None else ", wanted a list"))
+    if len(found) != len(ranks):
+        raise RowProblem(f"there are {len(found)} `completions` and {len(ranks)} `ranks`")
+    for number, rank in enumerate(ranks, 1):
+        if isinstance(rank, bool) or not isinstance(rank, (int, float)):
+            raise RowProblem(f"`ranks`, place {number}, is {type_name(rank)}, wanted a number")
+    if len(set(ranks)) < 2:
+        raise RowProblem("`ranks` prefers no answer to another", "useless")
+    return {f"completions.{i}": text_or_turns(answer, f"completions.{i}") for i, answer in enumerate(found)}
+
+
+def _label(value: Any) -> bool:
+    text = str(value).strip().lower()  # a csv holds text only
+    if text not in ("true", "false", "1", "0"):
+        raise RowProblem("`label` is null" if value is None else f"`label` is {value!r}, wanted true or false")
+    return text in ("true", "1")

@@ -1,0 +1,99 @@
+"""Files of a run directory: written beside and renamed, appended line by line, locked against a second run."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alignlab.errors import CheckpointError
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON beside and rename, so that a reader never sees half of it."""
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(json.dumps(value, indent=2, default=str) + "\n")
+    os.replace(beside, path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON, or say that it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"a file of the run is damaged: {error}", where=str(path), do="restore it, or remove its directory"
+        ) from error
+
+
+def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
+    """Append one line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Drop the lines of a jsonl after `step`: a resumed run writes those steps again. Half a line goes too."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if row["step"] <= step:
+            kept.append(line + "\n")
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text("".join(kept), encoding="utf-8")
+    os.replace(beside, path)
+
+
+def replace_directory(beside: Path, directory: Path) -> None:
+    """Rename a finished directory into place; the old one is only removed once the new one stands."""
+    old = directory.with_name(directory.name + ".old")
+    if directory.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(directory, old)
+    os.replace(beside, directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def move_aside(directory: Path) -> Path:
+    """Rename a directory to the first free `NAME.1`, `NAME.2` ...; return that."""
+    number = 1
+    while (aside := directory.with_name(f"{directory.name}.{number}")).exists():
+        number += 1
+    os.replace(directory, aside)
+    return aside
+
+
+@contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Hold a run directory for this process."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        file = (output / ".lock").open("a+")
+    except OSError as error:
+        raise CheckpointError(
+            f"the output directory cannot be written: {error.strerror}",
+            where=str(output),
+            do="set `output` to a directory that you may write to",
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise CheckpointError(
+                f"the output directory is in use by process {file.read().strip() or '?'}",
+                where=str(output),
+                do="wait for that run, or set `output` to another directory",
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,47 @@
+"""An estimate of a phase's peak memory, before anything is loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from alignlab.config.recipe import ModelSettings
+from alignlab.method import Role
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """The numbers of a model that its memory depends on."""
+
+    num_parameters: int
+    num_layers: int
+    hidden_size: int
+    vocab_size: int
+
+
+def model_size(path: str, trust_remote_code: bool = False) -> ModelSize:
+    """Count a model's parameters from its config, on the meta device: no weight is read."""
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    text = config.get_text_config()
+    num_parameters = sum(p.numel() for p in model.parameters())
+    return ModelSize(num_parameters, text.num_hidden_layers, text.hidden_size, text.vocab_size)
+
+
+def estimate(size: ModelSize, roles: Mapping[str, Role], settings: ModelSettings, microbatch_tokens: int) -> int:
+    """Return bytes: weights of every role, gradients and Adam's two moments of the trained ones, one microbatch.
+
+    A microbatch keeps about 17 numbers a token, layer and hidden unit for the backward pass (Korthikanti et al., 2022,
+    arXiv 2205.05198, without the attention matrix and dropout masks; 1 with checkpointing), and logits and their
+    gradient at every position at most.
+    """
+    width = torch.finfo(getattr(torch, settings.dtype)).bits // 8
+    weights = sum(width * (4 if role.train else 1) for role in roles.values()) * size.num_parameters
+    kept = 1 if settings.gradient_checkpointing else 17
+    activations = microbatch_tokens * size.num_layers * size.hidden_size * kept * width
+    logits = 2 * 4 * microbatch_tokens * size.vocab_size if any(r.head == "lm" for r in roles.values()) else 0
+    return weights + activations + logits

@@ -1,0 +1,190 @@
+"""The loop of one phase: data stage, reward stage, optimizer stage; evaluate, save, export."""
+
+import copy
+import itertools
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alignlab.batch import Batch, Record
+from alignlab.config.recipe import OptimizerSettings
+from alignlab.data import Split, epoch_order
+from alignlab.engine import update
+from alignlab.engine.checkpoint import Progress, checkpoints, load_checkpoint, read_progress, save_checkpoint
+from alignlab.engine.display import Display
+from alignlab.engine.files import append_jsonl, keep_until, write_json
+from alignlab.engine.microbatch import minibatches
+from alignlab.engine.optim import OptimizerFactory, lr_at, parameter_groups
+from alignlab.engine.roles import exported_role
+from alignlab.engine.run import EngineRun
+from alignlab.engine.samples import write_samples
+from alignlab.engine.trackers import Tracker
+from alignlab.method import Loss, Method
+from alignlab.models import save_model
+from alignlab.plugins import Plugins
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase, ready to run."""
+
+    name: str
+    directory: Path
+    fingerprint: str
+    method: Method
+    settings: OptimizerSettings
+    split: Split
+    run: EngineRun
+    factory: OptimizerFactory
+    plugins: Plugins
+    trackers: tuple[Tracker, ...]
+    display: Display
+
+    @property
+    def num_steps(self) -> int:
+        """Batches drawn in all."""
+        if self.settings.steps is not None:
+            return self.settings.steps
+        assert self.settings.epochs is not None
+        return max(round(self.settings.epochs * len(self.split.train) / self.settings.batch_size), 1)
+
+    def train(self) -> dict[str, float]:
+        """Run the phase from its last checkpoint on; return the last evaluation."""
+        models = self.run.models
+        torch.manual_seed(self.run.seed)
+        groups = parameter_groups(models.values(), self.settings.weight_decay)
+        optimizer = self.factory.build(groups, self.settings)
+        start = self._resume(optimizer)
+        save_every = self.settings.save_every or max(self.num_steps // 10, 1)
+        evaluated: dict[str, float] = {}
+        with self.display.bar(self.name, start, self.num_steps) as bar:
+            for step in range(start + 1, self.num_steps + 1):  # steps are counted from 1 in all that is written
+                last = step == self.num_steps
+                metrics = self._step(step, optimizer)
+                if last or (self.settings.eval_every and step % self.settings.eval_every == 0):
+                    evaluated = self._evaluate(step)
+                    write_samples(self, step)
+                    metrics |= {f"eval/{name}": value for name, value in evaluated.items()}
+                self._write(step, metrics)
+                bar(step, metrics)
+                if last or step % save_every == 0:
+                    progress = Progress(step, self.fingerprint, self.run.state)
+                    path = save_checkpoint(self.directory / "checkpoints", progress, models, optimizer)
+                    self.plugins.event("on_checkpoint", phase=self.name, step=step, path=path)
+        if start == self.num_steps:  # killed after the last step, before the export
+            evaluated = self._evaluate(start)
+        self._export(evaluated)
+        return evaluated
+
+    def _resume(self, optimizer: torch.optim.Optimizer) -> int:
+        """Load the newest checkpoint, if there is one; return the steps that are done."""
+        found = checkpoints(self.directory / "checkpoints")
+        start = 0
+        if found:
+            progress = read_progress(found[-1])
+            load_checkpoint(found[-1], self.run.models, optimizer)
+            self.run.state, start = progress.state, progress.step
+            self.display.say(f"{self.name}: goes on after step {start} of {self.num_steps}")
+        for file in ("metrics.jsonl", "samples.jsonl"):
+            keep_until(self.directory / file, start)
+        return start
+
+    def _step(self, step: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        """Draw a batch, score it, and go over it in passes of minibatches, an optimizer step each."""
+        began = time.perf_counter()
+        self.run.begin(step)
+        lr = lr_at(self.settings, step - 1, self.num_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        batch = self._collect(self._records(step))
+        seen: list[dict[str, float]] = []
+        for part in itertools.chain.from_iterable(
+            minibatches(batch, self.method.minibatches, self._order_rng()) for _ in range(self.method.passes)
+        ):
+            sums = update.accumulate(self.method, self._optimize, part, self.settings.microbatch_tokens, backward=True)
+            norm = update.step(
+                self.run.models,
+                optimizer,
+                sums,
+                part,
+                max_grad_norm=self.settings.max_grad_norm,
+                save_bad_batch=self.directory / f"bad-batch-step-{step}.pt",
+            )
+            seen.append({**sums.means(), "grad_norm": norm})
+            if self.method.end_passes(seen[-1]):
+                break
+        means = {name: sum(found[name] for found in seen) / len(seen) for name in seen[0]}
+        tokens, seconds = int(batch.valid.sum()), time.perf_counter() - began
+        return {**means, **self.run.logged(), "updates": len(seen), "lr": lr, "tokens": tokens, "seconds": seconds}
+
+    def _order_rng(self) -> torch.Generator | None:
+        """Shuffle only where it matters: one minibatch holds everything anyway."""
+        return self.run.rng if self.method.minibatches > 1 else None
+
+    def _records(self, step: int) -> list[Record]:
+        """Return the records of a step: a pure function of the seed and the step, so that resuming needs no state."""
+        size, num = self.settings.batch_size, len(self.split.train)
+        places = range((step - 1) * size, step * size)
+        orders = {epoch: epoch_order(num, self.run.seed, epoch) for epoch in {place // num for place in places}}
+        return [self.split.train[orders[place // num][place % num]] for place in places]
+
+    def _collect(self, records: list[Record]) -> Batch:
+        """Run the data stage and the reward stage."""
+        with torch.no_grad():
+            batch: Batch = self.plugins.stage(
+                "data_stage", self.method.data, run=self.run, method=self.method, given=records
+            )
+            batch = batch.to(self.run.device)
+            scored: Batch = self.plugins.stage(
+                "reward_stage", self.method.reward, run=self.run, method=self.method, given=batch
+            )
+            return scored
+
+    def _optimize(self, batch: Batch) -> Loss:
+        loss: Loss = self.plugins.stage(
+            "optimizer_stage", self.method.optimize, run=self.run, method=self.method, given=batch
+        )
+        return loss
+
+    def _evaluate(self, step: int) -> dict[str, float]:
+        """Run the stages over the held-out records without training; the same draws at every evaluation."""
+        records = self.split.eval[: self.settings.eval_limit]
+        state = copy.deepcopy(self.run.state)
+        self.run.begin(0, train=False)
+        sums: dict[str, float] = {}
+        logged: dict[str, float] = {}
+        count = 0
+        with torch.no_grad():
+            for first in range(0, len(records), self.settings.batch_size):
+                part = records[first : first + self.settings.batch_size]
+                batch = self._collect(part)
+                found = update.accumulate(
+                    self.method, self._optimize, batch, self.settings.microbatch_tokens, backward=False
+                )
+                count += found.count
+                for name, value in found.values.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                for name, value in self.run.logged().items():
+                    logged[name] = logged.get(name, 0.0) + value * len(part) / len(records)
+        self.run.state = state
+        metrics = {**update.Sums(sums, count).means(), **logged, "num": float(len(records))} if records else {}
+        self.plugins.event("on_evaluate", phase=self.name, step=step, metrics=metrics)
+        return metrics
+
+    def _write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write one step's numbers everywhere."""
+        append_jsonl(self.directory / "metrics.jsonl", {"step": step, **metrics})
+        for tracker in self.trackers:
+            tracker.log(self.name, step, metrics)
+        self.plugins.event("on_step_end", phase=self.name, step=step, metrics=metrics)
+
+    def _export(self, evaluated: Mapping[str, float]) -> None:
+        """Write the trained model as a plain Hugging Face directory, with what alignlab knows of it beside."""
+        directory = self.directory / "model"
+        save_model(self.run.models[exported_role(self.method.roles)], self.run.tokenizer, directory)
+        about: dict[str, Any] = {"method": self.method.name, "phase": self.name, "eval": dict(evaluated)}
+        write_json(directory / "alignlab.json", about)

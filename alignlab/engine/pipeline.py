@@ -1,0 +1,230 @@
+"""Run a recipe: its phases in order, each skipped, resumed or started."""
+
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import alignlab
+from alignlab import builtin, ops
+from alignlab.config import LoadedRecipe, dump_recipe
+from alignlab.data import Mixed, Split, corpus, load_split
+from alignlab.engine.base import prepare_base
+from alignlab.engine.checkpoint import checkpoints, read_progress
+from alignlab.engine.display import Display, numbers
+from alignlab.engine.files import locked, move_aside, read_json, write_json
+from alignlab.engine.intervals import wilson
+from alignlab.engine.phase import Phase
+from alignlab.engine.plan import PlannedPhase, PlannedReward, fingerprint, plan
+from alignlab.engine.roles import exported_role, load_roles
+from alignlab.engine.run import EngineRun
+from alignlab.engine.trackers import Tracker
+from alignlab.errors import ModelError
+from alignlab.method import RowFormat
+from alignlab.models import context_length, load_tokenizer, resolve_device
+from alignlab.plugins import Plugins
+from alignlab.rewards import RewardContext, Rewards, Weighted
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A phase that is done."""
+
+    directory: Path
+    fingerprint: str
+    head: str  # of the model that it exported
+
+    @property
+    def model(self) -> Path:
+        """Return the exported model."""
+        return self.directory / "model"
+
+
+class Pipeline:
+    """One run of a recipe."""
+
+    def __init__(self, loaded: LoadedRecipe, display: Display | None = None) -> None:
+        """Resolve and check everything that the recipe names."""
+        self.recipe = loaded.recipe
+        self.output = Path(loaded.recipe.output)
+        self.cache = self.output / "cache"
+        self.display = display or Display()
+        self.plugins = Plugins(builtin)
+        self.phases = plan(loaded, self.plugins)
+        self.finished: dict[str, Finished] = {}
+        self.trackers: tuple[Tracker, ...] = tuple(self.plugins.get("tracker", name) for name in loaded.recipe.trackers)
+
+    def run(self) -> Path:
+        """Run every phase that is not done; return the run directory."""
+        with locked(self.output):
+            (self.output / "recipe.yaml").write_text(dump_recipe(self.recipe))
+            manifest = self._manifest()
+            write_json(self.output / "manifest.json", manifest)
+            self._say_start(manifest)
+            for tracker in self.trackers:
+                tracker.start(self.output, manifest)
+            self.plugins.event("on_run_start", manifest=manifest)
+            for phase in self.phases:
+                digest = self._run_phase(phase)
+                manifest["data"][phase.settings.name] = digest
+                write_json(self.output / "manifest.json", manifest)
+            for tracker in self.trackers:
+                tracker.finish()
+            self.plugins.event("on_run_end", output=self.output)
+        return self.output
+
+    def _run_phase(self, planned: PlannedPhase) -> str:
+        """Skip, resume or start one phase; return the digest of its data."""
+        name = planned.settings.name
+        directory = self.output / name
+        base, base_print = self._base(planned)
+        split = self.split(planned.sources, planned.method.rows, base, self.cache)
+        wanted = fingerprint(
+            base_print,
+            planned.inputs(),
+            split.digest,
+            self.recipe.seed,
+            self.recipe.model.dtype,
+            [self.finished[n].fingerprint for n in reward_phases(planned.rewards)],
+            self.plugins.used(),
+        )
+        head = planned.method.roles[exported_role(planned.method.roles)].head
+        done = Finished(directory, wanted, head)
+        self.finished[name] = done
+        if self._is_done(directory, wanted):
+            self.display.say(f"{name}: done already, its inputs did not change")
+            return split.digest
+        for line in str(split.summary).splitlines():
+            self.display.say(f"{name}: {line}")
+        directory.mkdir(parents=True, exist_ok=True)
+        began = time.perf_counter()
+        evaluated = self._phase(planned, done, base, split).train()
+        seconds = time.perf_counter() - began
+        write_json(directory / "phase.json", {"fingerprint": wanted, "method": planned.method.name, "seconds": seconds})
+        self.display.say(f"{name}: done in {seconds:.0f} s{_measured(evaluated)}")
+        return split.digest
+
+    def _is_done(self, directory: Path, wanted: str) -> bool:
+        """Return whether a phase is finished; what was made of other inputs is moved aside, never lost."""
+        about = directory / "phase.json"
+        saved = checkpoints(directory / "checkpoints")
+        found = None
+        if about.is_file():
+            found = read_json(about)["fingerprint"]
+        elif saved:
+            found = read_progress(saved[-1]).fingerprint
+        if found is not None and found != wanted:
+            aside = move_aside(directory)
+            self.display.say(f"{directory.name}: its inputs changed, so it runs again; the old one is kept as {aside}")
+            return False
+        return found is not None and about.is_file()
+
+    def _phase(self, planned: PlannedPhase, done: Finished, base: str, split: Split) -> Phase:
+        """Load the models and rewards of a phase."""
+        device = resolve_device(self.recipe.model.device)
+        exported = {name: phase.model for name, phase in self.finished.items()}
+        critic_from = next((exported[name] for name in reward_phases(planned.rewards)), None)
+        models = load_roles(planned.method, base, self.recipe.model, critic_from)
+        run = EngineRun(
+            models,
+            load_tokenizer(base, self.recipe.model.trust_remote_code),
+            seed=self.recipe.seed,
+            rewards=load_rewards(planned.rewards, RewardContext(exported, device)),
+            generator=planned.generator,
+            microbatch_tokens=planned.optimizer.microbatch_tokens,
+            precision=planned.optimizer.precision,
+        )
+        return Phase(
+            name=planned.settings.name,
+            directory=done.directory,
+            fingerprint=done.fingerprint,
+            method=planned.method,
+            settings=planned.optimizer,
+            split=split,
+            run=run,
+            factory=planned.factory,
+            plugins=self.plugins,
+            trackers=self.trackers,
+            display=self.display,
+        )
+
+    def _base(self, planned: PlannedPhase) -> tuple[str, str]:
+        """Return what a phase starts from, and a fingerprint of it."""
+        origin = planned.settings.from_
+        if origin is None:
+            first = self.phases[0]
+            return prepare_base(
+                self.recipe.model, lambda: corpus(first.sources), self.output / "base-model", self.recipe.seed
+            )
+        start = self.finished[origin]
+        roles = planned.method.roles
+        if start.head == "scalar" and roles[exported_role(roles)].head == "lm":
+            raise ModelError(
+                f"phase {planned.settings.name!r} trains a language model, but {origin!r} made a reward model",
+                do="set `from` to a phase that makes a language model",
+            )
+        return str(start.model), start.fingerprint
+
+    def split(self, sources: tuple[Mixed, ...], rows: RowFormat, base: str, cache: Path | None) -> Split:
+        """Load, check, tokenize and split the rows of some sources for the model in `base`."""
+        tokenizer = load_tokenizer(base, self.recipe.model.trust_remote_code)
+        return load_split(
+            sources,
+            rows,
+            tokenizer,
+            context_length=context_length(base, self.recipe.model.trust_remote_code),
+            seed=self.recipe.seed,
+            cache=cache,
+        )
+
+    def _manifest(self) -> dict[str, Any]:
+        device = resolve_device(self.recipe.model.device)
+        return {
+            "alignlab": alignlab.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "platform": platform.platform(),
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+            "threads": torch.get_num_threads(),
+            "seed": self.recipe.seed,
+            "plugins": self.plugins.used(),
+            "ops": {op: ops.implementations(op) for op in ops.OPS},
+            "data": {},
+        }
+
+    def _say_start(self, manifest: Mapping[str, Any]) -> None:
+        names = ", ".join(phase.settings.name for phase in self.phases)
+        self.display.say(
+            f"{self.output}: {names}; on {manifest['device']}, {manifest['threads']} threads, torch {manifest['torch']}"
+        )
+
+
+def reward_phases(rewards: tuple[PlannedReward, ...]) -> list[str]:
+    """Return the phases that rewards take their models from."""
+    return [phase for r in rewards if (phase := getattr(r.rule, "from_phase", None)) is not None]
+
+
+def load_rewards(planned: tuple[PlannedReward, ...], context: RewardContext) -> Rewards | None:
+    """Load the rewards of a phase; None if it has none."""
+    parts = tuple(
+        Weighted(p.name, p.rule.load(context) if hasattr(p.rule, "load") else p.rule, p.weight) for p in planned
+    )
+    return Rewards(parts) if parts else None
+
+
+def _measured(evaluated: Mapping[str, float]) -> str:
+    """Return the held-out numbers as text, an accuracy with its interval."""
+    if not evaluated:
+        return ""
+    num = int(evaluated["num"])
+    text = f"; on {num} held-out rows: {numbers(evaluated, ('loss', 'score', 'kl', 'finished'))}"
+    if "accuracy" in evaluated:
+        low, high = wilson(evaluated["accuracy"], num)
+        text += f"  accuracy {evaluated['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
+    return text

@@ -1,0 +1,120 @@
+"""From a recipe to what will run: every name resolved, every setting checked, before anything is trained."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alignlab.config import LoadedRecipe, phase_data
+from alignlab.config.recipe import DataSettings, OptimizerSettings, PhaseSettings, RewardSettings
+from alignlab.config.settings import Settings
+from alignlab.data import Mixed
+from alignlab.engine.optim import OptimizerFactory
+from alignlab.errors import RecipeError
+from alignlab.generate import Generator
+from alignlab.method import Method, MethodSettings
+from alignlab.plugins import Plugins
+from alignlab.rewards import FunctionReward, RewardRule, import_function
+
+
+@dataclass(frozen=True)
+class PlannedReward:
+    """One reward of a phase, not loaded yet."""
+
+    name: str
+    weight: float
+    rule: RewardRule | FunctionReward
+
+
+@dataclass(frozen=True)
+class PlannedPhase:
+    """One phase with everything that its recipe names."""
+
+    settings: PhaseSettings
+    method: Method
+    optimizer: OptimizerSettings
+    factory: OptimizerFactory
+    generator: Generator
+    sources: tuple[Mixed, ...]
+    rewards: tuple[PlannedReward, ...]
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the settings that the phase's result depends on."""
+        quiet = {"eval_every", "save_every", "num_samples", "eval_limit"}
+        assert isinstance(self.method, Settings)
+        return {
+            "method": self.method.model_dump(mode="json"),
+            "optimizer": self.optimizer.model_dump(mode="json", exclude=quiet),
+            "rewards": [r.model_dump(mode="json") for r in self.settings.reward],
+        }
+
+
+def plan(loaded: LoadedRecipe, plugins: Plugins) -> list[PlannedPhase]:
+    """Resolve and check every phase of a recipe."""
+    for name in loaded.recipe.plugins:
+        plugins.use(name)
+    return [_plan_phase(loaded, plugins, index) for index in range(len(loaded.recipe.phases))]
+
+
+def _plan_phase(loaded: LoadedRecipe, plugins: Plugins, index: int) -> PlannedPhase:
+    phase = loaded.recipe.phases[index]
+    at = ("phases", index)
+    values = dict(phase.optimizer)
+    name = values.get("method")
+    if not isinstance(name, str):
+        raise RecipeError("a phase's optimizer wants a `method`", where=loaded.positions.where((*at, "optimizer")))
+    cls: type[MethodSettings] = plugins.get("method", name)
+    method, optimizer = _split_optimizer(loaded, cls, values, (*at, "optimizer"))
+    sources = [plan_source(loaded, plugins, data, where) for data, where in phase_data(loaded.recipe, index)]
+    return PlannedPhase(
+        settings=phase,
+        method=method,
+        optimizer=optimizer,
+        factory=plugins.get("optimizer", optimizer.algorithm),
+        generator=plugins.get("generator", "torch"),
+        sources=tuple(sources),
+        rewards=plan_rewards(loaded, plugins, phase.reward, (*at, "reward")),
+    )
+
+
+def _split_optimizer(
+    loaded: LoadedRecipe, cls: type[MethodSettings], values: Mapping[str, Any], at: tuple[str | int, ...]
+) -> tuple[Method, OptimizerSettings]:
+    """Split the `optimizer` mapping: the engine's keys, and the method's own; a key that neither has is an error."""
+    engine = {key: value for key, value in values.items() if key in OptimizerSettings.model_fields}
+    own = {key: value for key, value in values.items() if key not in engine}
+    method = loaded.validate(cls, own, at, also=OptimizerSettings.model_fields)
+    return method, loaded.validate(OptimizerSettings, engine, at)
+
+
+def plan_source(loaded: LoadedRecipe, plugins: Plugins, values: Mapping[str, Any], at: tuple[str | int, ...]) -> Mixed:
+    """Resolve one data source and check its settings."""
+    settings = loaded.validate(DataSettings, values, at)
+    source = plugins.get("data", settings.source)
+    return Mixed(source, loaded.validate(source.settings, settings.model_extra or {}, at), settings)
+
+
+def plan_rewards(
+    loaded: LoadedRecipe, plugins: Plugins, rewards: Sequence[RewardSettings], at: tuple[str | int, ...]
+) -> tuple[PlannedReward, ...]:
+    """Resolve rewards: functions by `package.module:function`, rules by their registered names."""
+    planned: list[PlannedReward] = []
+    for index, reward in enumerate(rewards):
+        rule: RewardRule | FunctionReward
+        if ":" in reward.use:
+            rule = import_function(reward.use)
+        else:
+            cls: type[RewardRule] = plugins.get("reward", reward.use)
+            rule = loaded.validate(cls, reward.model_extra or {}, (*at, index))
+        name = reward.name or reward.use.rpartition(":")[2]
+        if name in {p.name for p in planned}:
+            where = loaded.positions.where((*at, index))
+            raise RecipeError(f"two rewards are logged as {name!r}", where=where, do="give one of them another `name`")
+        planned.append(PlannedReward(name, reward.weight, rule))
+    return tuple(planned)
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return a short hash of JSON-like values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

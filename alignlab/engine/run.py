@@ -1,0 +1,163 @@
+"""The engine's side of `Run`: everything that a method may ask for, on the models of its roles."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from alignlab import ops
+from alignlab.batch import Batch, Record, Sample, collate, pad
+from alignlab.engine.microbatch import microbatches
+from alignlab.generate import Generator, Sampling
+from alignlab.method import Rollout
+from alignlab.models import hidden_states, logits_at, scalar, sequence_scores
+from alignlab.rewards import Rewards
+
+
+class EngineRun:
+    """One phase's models, tokenizer, rewards and sampler, as a method sees them."""
+
+    def __init__(
+        self,
+        models: Mapping[str, PreTrainedModel],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        seed: int,
+        rewards: Rewards | None = None,
+        generator: Generator | None = None,
+        microbatch_tokens: int = 16384,
+        precision: str = "fp32",
+    ) -> None:
+        """Start with an empty state, at step 0."""
+        self.models = models
+        self.tokenizer = tokenizer
+        self.rewards = rewards
+        self.generator = generator
+        self.microbatch_tokens = microbatch_tokens
+        self.precision = precision
+        self.seed = seed
+        self.rng = torch.Generator()
+        self.state: dict[str, Any] = {}
+        self.train = True
+        self.device = next(iter(models.values())).device
+        self._logged: dict[str, list[float]] = {}
+        self.begin(0)
+
+    def begin(self, step: int, *, train: bool = True) -> None:
+        """Seed `rng` for a step. Nothing of it is saved: a resumed run seeds the same step in the same way."""
+        self.train = train
+        self.rng.manual_seed((self.seed * 1_000_003 + step) * 2 + train)
+        self._logged = {}
+
+    def log(self, **metrics: float) -> None:
+        """Note numbers of this step."""
+        for name, value in metrics.items():
+            self._logged.setdefault(name, []).append(float(value))
+
+    def logged(self) -> dict[str, float]:
+        """Return what was logged since the last call, averaged by name."""
+        logged, self._logged = self._logged, {}
+        return {name: sum(values) / len(values) for name, values in logged.items()}
+
+    def logp(self, role: str, batch: Batch, *, temperature: float = 1.0, entropy: bool = False) -> Any:
+        """Return log p(token t | tokens < t), float [B, T], 0 where not acted; and the entropy there if asked for."""
+
+        def compute(part: Batch) -> Tensor:
+            predicts = part.acted.roll(-1, 1)  # bool [B, T]  position t - 1 predicts token t; token 0 is never acted
+            logits = logits_at(self._ready(role), part, predicts)  # float [N, V]
+            found = ops.token_logp(logits, part.tokens[part.acted], temperature=temperature, entropy=entropy)
+            columns = torch.stack(found if isinstance(found, tuple) else (found,))  # float [1 or 2, N]
+            out = columns.new_zeros(len(columns), *part.tokens.shape)
+            out[:, part.acted] = columns
+            return out.unbind(0)[0] if not entropy else out.transpose(0, 1)  # [B, T] or [B, 2, T]
+
+        result = self._in_parts(batch, compute)
+        return (result[:, 0], result[:, 1]) if entropy else result
+
+    def kl(self, role: str, other: str, batch: Batch, *, temperature: float = 1.0) -> Tensor:
+        """Return KL(role || other) of the next-token distributions, exact over the vocabulary, float [B, T]."""
+
+        def compute(part: Batch) -> Tensor:
+            predicts = part.acted.roll(-1, 1)
+            logits = [logits_at(self._ready(name), part, predicts) for name in (role, other)]
+            found = ops.kl_divergence(*logits, temperature=temperature)
+            out = found.new_zeros(part.tokens.shape)
+            out[part.acted] = found
+            return out
+
+        return self._in_parts(batch, compute)
+
+    def value(self, role: str, batch: Batch) -> Tensor:
+        """Return the value of the state before each token, float [B, T]; 0 for the first."""
+
+        def compute(part: Batch) -> Tensor:
+            model = self._ready(role)
+            after = scalar(model, hidden_states(model, part)).float()  # float [B, T]  having seen token t
+            return torch.cat([torch.zeros_like(after[:, :1]), after[:, :-1]], 1)
+
+        return self._in_parts(batch, compute)
+
+    def sequence_score(self, role: str, batch: Batch) -> Tensor:
+        """Return the scalar head's output after each row's last valid token, float [B]."""
+
+        def compute(part: Batch) -> Tensor:
+            model = self._ready(role)
+            return sequence_scores(model, part)
+
+        return self._in_parts(batch, compute)
+
+    def score(self, batch: Batch) -> Tensor:
+        """Return the recipe's rewards, weighted and summed, float [B]."""
+        if self.rewards is None:
+            raise ValueError("this phase has no reward")
+        total, components = self.rewards(self, batch)
+        self.log(**{f"reward/{name}": float(values.nanmean()) for name, values in components.items()})
+        return total
+
+    def generate(self, role: str, records: Sequence[Record], **settings: Any) -> Rollout:
+        """Sample answers to the records' prompts, `num_samples` each; the answers to one prompt are a unit."""
+        assert self.generator is not None
+        sampling = Sampling(**settings)
+        rows = [(i, record) for i, record in enumerate(records) for _ in range(sampling.num_samples)]
+        seeds = torch.randint(2**62, (len(rows),), generator=self.rng).tolist()
+        prompts = [record.samples["prompt"].tokens for _, record in rows]
+        with torch.no_grad(), self._autocast():
+            model = self.models[role].eval()
+            answers = self.generator(model, self.tokenizer, prompts, sampling, seeds)
+        samples = [
+            Sample((*prompt, *a.tokens), (False,) * len(prompt) + (True,) * len(a.tokens))
+            for prompt, a in zip(prompts, answers, strict=True)
+        ]
+        batch = collate(samples, unit=[i for i, _ in rows], records=[record for _, record in rows])
+        logp = pad([[0.0] * len(p) + list(a.logp) for p, a in zip(prompts, answers, strict=True)], 0.0, torch.float32)
+        finished = torch.tensor([a.finished for a in answers], dtype=torch.bool)
+        return Rollout(**vars(batch), sample_logp=logp, finished=finished).to(self.device)
+
+    def _in_parts(self, batch: Batch, compute: Callable[[Batch], Tensor]) -> Tensor:
+        """Compute on microbatches where no gradient is wanted; with gradients, the batch is a microbatch already."""
+        with self._autocast():
+            if torch.is_grad_enabled():
+                return compute(batch)
+            out: Tensor | None = None
+            for part, rows in microbatches(batch, self.microbatch_tokens):
+                found = compute(part)
+                if found.dim() > 1:  # put the token columns back to where `select` cut them from
+                    first = int(batch.valid[rows].any(0).long().argmax())
+                    pads = (first, batch.tokens.shape[1] - first - found.shape[-1])
+                    found = torch.nn.functional.pad(found, pads)
+                out = found.new_zeros(len(batch), *found.shape[1:]) if out is None else out
+                out[rows] = found
+            assert out is not None, "an empty batch"
+            return out
+
+    def _ready(self, role: str) -> PreTrainedModel:
+        """Return a role's model; dropout is 0 in every mode, and only checkpointing asks for `train()`."""
+        model = self.models[role]
+        model.train(model.is_gradient_checkpointing and torch.is_grad_enabled())
+        return model
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()

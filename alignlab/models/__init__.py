@@ -1,0 +1,32 @@
+"""Models and tokenizers: Hugging Face directories in, the engine's view of them, Hugging Face directories out."""
+
+from alignlab.models.forward import (
+    head_is_separable,
+    hidden_states,
+    lm_logits,
+    logits_at,
+    scalar,
+    sequence_scores,
+)
+from alignlab.models.load import is_checkpointing, load_model, resolve_device
+from alignlab.models.new import new_model
+from alignlab.models.save import save_model
+from alignlab.models.source import config_context, context_length
+from alignlab.models.tokenizer import load_tokenizer
+
+__all__ = [
+    "config_context",
+    "context_length",
+    "head_is_separable",
+    "hidden_states",
+    "is_checkpointing",
+    "lm_logits",
+    "load_model",
+    "load_tokenizer",
+    "logits_at",
+    "new_model",
+    "resolve_device",
+    "save_model",
+    "scalar",
+    "sequence_scores",
+]

@@ -1,0 +1,198 @@
+"""The report at a run's end: its policies side by side on prompts that none was trained on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from alignlab.batch import Record
+from alignlab.config import LoadedRecipe, report_data
+from alignlab.config.recipe import ReportSettings
+from alignlab.engine.display import Display
+from alignlab.engine.files import read_json, write_json
+from alignlab.engine.intervals import half_width, wilson
+from alignlab.engine.pipeline import Pipeline, load_rewards
+from alignlab.engine.plan import fingerprint, plan_rewards, plan_source
+from alignlab.engine.run import EngineRun
+from alignlab.errors import CheckpointError
+from alignlab.models import load_model, load_tokenizer, resolve_device
+from alignlab.rewards import RewardContext, Rewards, texts
+
+FILE = "report.json"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One policy's answers to the prompts, and what they measure; tensors are float [P], a row for each prompt."""
+
+    rewards: Mapping[str, Tensor]
+    kl: Tensor  # KL(policy || baseline) summed over the answer, nats
+    length: Tensor  # tokens
+    finished: Tensor
+    texts: Sequence[str]
+
+
+def make_report(loaded: LoadedRecipe, pipeline: Pipeline) -> dict[str, Any] | None:
+    """Compare the policies of a finished run as its recipe's `report` says, and write report.json.
+
+    All policies answer the same prompts with the same random numbers, so differences are taken prompt by prompt.
+    """
+    settings = loaded.recipe.report
+    if settings is None:
+        return None
+    finished = pipeline.finished
+    names = settings.phases or [name for name, phase in finished.items() if phase.head == "lm"]
+    names = [settings.baseline, *(name for name in names if name != settings.baseline)]
+    made_of = fingerprint(settings.model_dump(mode="json"), [(n, finished[n].fingerprint) for n in finished])
+    path = pipeline.output / FILE
+    if path.is_file() and read_json(path).get("fingerprint") == made_of:
+        return dict(read_json(path))
+    planned = plan_rewards(loaded, pipeline.plugins, settings.reward, ("report", "reward"))
+    context = RewardContext(
+        {name: phase.model for name, phase in finished.items()}, resolve_device(loaded.recipe.model.device)
+    )
+    rewards = load_rewards(planned, context)
+    records = _prompts(loaded, pipeline, settings)
+    measured = {name: _answer(name, records, settings, pipeline, rewards) for name in names}
+    report = {
+        "fingerprint": made_of,
+        "baseline": settings.baseline,
+        "num_prompts": len(records),
+        "policies": {n: _row(answers, measured[settings.baseline]) for n, answers in measured.items()},
+        "reward_models": _reward_models(pipeline),
+        "samples": [
+            {"prompt": _text(records[i]), **{name: answers.texts[i] for name, answers in measured.items()}}
+            for i in range(min(8, len(records)))
+        ],
+    }
+    write_json(path, report)
+    return report
+
+
+def _prompts(loaded: LoadedRecipe, pipeline: Pipeline, settings: ReportSettings) -> list[Record]:
+    """Return the held-out records to answer, each prompt once."""
+    sources = [plan_source(loaded, pipeline.plugins, data, at) for data, at in report_data(loaded.recipe)]
+    base = str(pipeline.finished[settings.baseline].model)
+    split = pipeline.split(tuple(sources), "prompt", base, pipeline.cache)
+    once = {record.samples["prompt"].tokens: record for record in split.eval}
+    return list(once.values())[: settings.num_prompts]
+
+
+def _answer(
+    name: str, records: list[Record], settings: ReportSettings, pipeline: Pipeline, rewards: Rewards | None
+) -> Answers:
+    """Sample one answer to each prompt from a phase's policy, and measure it."""
+    device = resolve_device(pipeline.recipe.model.device)
+    paths = {"policy": pipeline.finished[name].model, "baseline": pipeline.finished[settings.baseline].model}
+    models = {
+        role: load_model(str(path), "lm", dtype=torch.float32, device=device).requires_grad_(False)
+        for role, path in paths.items()
+    }
+    run = EngineRun(
+        models,
+        load_tokenizer(str(paths["policy"])),
+        seed=pipeline.recipe.seed,
+        generator=pipeline.plugins.get("generator", "torch"),
+    )
+    run.begin(0, train=False)
+    sampling = {"max_new_tokens": settings.max_new_tokens, "temperature": settings.temperature}
+    with torch.no_grad():
+        batch = run.generate("policy", records, **sampling)
+        kl = run.kl("policy", "baseline", batch, temperature=settings.temperature).sum(1)
+        components = rewards(run, batch)[1] if rewards else {}
+    return Answers(
+        rewards={key: values.double().cpu() for key, values in components.items()},
+        kl=kl.double().cpu(),
+        length=batch.acted.sum(1).double().cpu(),
+        finished=batch.finished.double().cpu(),
+        texts=[_text_of(completion) for completion in texts(run, batch)[1]],
+    )
+
+
+def _row(answers: Answers, baseline: Answers) -> dict[str, Any]:
+    """Return one policy's line: means with half widths of 95% intervals, differences and win rate by prompt."""
+    row: dict[str, Any] = {
+        "rewards": {name: [float(x.mean()), half_width(x)] for name, x in answers.rewards.items()},
+        "kl": [float(answers.kl.mean()), half_width(answers.kl)],
+        "length": float(answers.length.mean()),
+        "finished": float(answers.finished.mean()),
+    }
+    if answers is not baseline and answers.rewards:
+        row["gain"] = {}
+        for name, x in answers.rewards.items():
+            difference = x - baseline.rewards[name]
+            row["gain"][name] = [float(difference.mean()), half_width(difference)]
+        first = next(iter(answers.rewards))
+        difference = answers.rewards[first] - baseline.rewards[first]
+        share = float(((difference > 0).double() + 0.5 * (difference == 0).double()).mean())
+        row["win_rate"] = [share, *wilson(share, len(difference))]
+    return row
+
+
+def _reward_models(pipeline: Pipeline) -> dict[str, Any]:
+    """Return the held-out accuracy of every reward model of the run, with its interval."""
+    found = {}
+    for name, phase in pipeline.finished.items():
+        measured = read_json(phase.model / "alignlab.json")["eval"]
+        if phase.head == "scalar" and "accuracy" in measured:
+            num = int(measured["num"])
+            found[name] = {"accuracy": [measured["accuracy"], *wilson(measured["accuracy"], num)], "num": num}
+    return found
+
+
+def read_report(output: Path) -> dict[str, Any]:
+    """Read the report of a run."""
+    if not (output / FILE).is_file():
+        raise CheckpointError(
+            "there is no report in this directory",
+            where=str(output),
+            do="name the output directory of a finished run whose recipe has a `report`",
+        )
+    return dict(read_json(output / FILE))
+
+
+def show_report(report: Mapping[str, Any], output: Path, display: Display) -> None:
+    """Print the report: the table, the reward models, and the files to look at."""
+    baseline = report["baseline"]
+    names = list(next(iter(report["policies"].values()))["rewards"])
+    table = Table(title=f"{report['num_prompts']} held-out prompts; ± and [ ] are 95% intervals")
+    table.add_column("policy")
+    for name in names:
+        table.add_column(f"{name}", justify="right")
+    if names:
+        table.add_column(f"{names[0]} over {baseline}", justify="right")
+        table.add_column(f"win rate over {baseline}", justify="right")
+    for title in (f"KL to {baseline}", "tokens", "finished"):
+        table.add_column(title, justify="right")
+    for policy, row in report["policies"].items():
+        cells = [_pm(row["rewards"][name]) for name in names]
+        if names:
+            cells.append(_pm(row["gain"][names[0]]) if "gain" in row else "")
+            cells.append("{:.2f} [{:.2f}, {:.2f}]".format(*row["win_rate"]) if "win_rate" in row else "")
+        cells += [_pm(row["kl"]), f"{row['length']:.1f}", f"{row['finished']:.0%}"]
+        table.add_row(policy, *cells)
+    display.console.print(table)
+    for name, found in report["reward_models"].items():
+        accuracy, low, high = found["accuracy"]
+        display.say(
+            f"reward model {name}: accuracy {accuracy:.3f} [{low:.3f}, {high:.3f}] on {found['num']} held-out pairs"
+        )
+    display.say(f"look at: {output / FILE} (these numbers, and answers side by side)")
+    display.say(f"         {output}/PHASE/metrics.jsonl, samples.jsonl, model/ (a Hugging Face directory)")
+
+
+def _pm(value: Sequence[float]) -> str:
+    return f"{value[0]:.2f} ± {value[1]:.2f}"
+
+
+def _text(record: Record) -> str:
+    return _text_of(record.columns.get("prompt", record.where))
+
+
+def _text_of(value: Any) -> str:
+    """Return a string, or the last message of a conversation, as text."""
+    return value if isinstance(value, str) else str(value[-1]["content"])
