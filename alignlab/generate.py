@@ -91,25 +91,27 @@ class TorchGenerator:
         answers: dict[int, Answer] = {}
         was_training = model.training
         model.eval()  # with gradient checkpointing, train mode would drop the cache
-        for rows in self._chunks(prompts, rooms):
-            chunk = _Chunk(
-                model,
-                tokenizer,
-                sampling,
-                [prompts[row] for row in rows],
-                [rooms[row] for row in rows],
-                [seeds[row] for row in rows],
-            )
-            answers.update(zip(rows, chunk.run(), strict=True))
-        model.train(was_training)
+        try:
+            for rows in self._chunks(prompts, rooms):
+                chunk = _Chunk(
+                    model,
+                    tokenizer,
+                    sampling,
+                    [prompts[row] for row in rows],
+                    [rooms[row] for row in rows],
+                    [seeds[row] for row in rows],
+                )
+                answers.update(zip(rows, chunk.run(), strict=True))
+        finally:
+            model.train(was_training)
         return [answers[row] for row in range(len(prompts))]
 
     def _chunks(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int]) -> Iterator[list[int]]:
         """Yield rows, the longest prompts first, as many at a time as fit into the cache."""
         chunk: list[int] = []
         for row in sorted(range(len(prompts)), key=lambda row: -len(prompts[row])):
-            width = len(prompts[(chunk or [row])[0]]) + max(rooms[row] for row in [*chunk, row])
-            if chunk and (len(chunk) + 1) * width > self.max_cached_tokens:
+            # The first of a chunk has the longest prompt, and the last the most room.
+            if chunk and (len(chunk) + 1) * (len(prompts[chunk[0]]) + rooms[row]) > self.max_cached_tokens:
                 yield chunk
                 chunk = []
             chunk.append(row)
@@ -160,7 +162,7 @@ class _Chunk:
         # numpy's generator takes seeds of any size; torch's CPU generator looks at their lower 32 bits only.
         uniforms = np.stack([np.random.default_rng(seed).random(self.num_steps) for seed in seeds])
         self.uniforms = torch.from_numpy(uniforms).to(device, _cdf_dtype(device))
-        self.eos = torch.tensor(sorted(eos_tokens(model, tokenizer)), device=device)
+        self.eos = torch.tensor(sorted(eos_tokens(model, tokenizer)), dtype=torch.int64, device=device)
 
     def run(self) -> list[Answer]:
         """Draw a token for every row until all have ended."""
@@ -171,7 +173,9 @@ class _Chunk:
         finished = torch.zeros_like(rows, dtype=torch.bool)
         going = torch.ones_like(finished)  # bool [R]
         cache = DynamicCache(config=self.model.config)
-        inputs, positions, mask = self.tokens, (self.mask.cumsum(1) - 1).clamp_min(0), self.mask
+        # A row that has reached the context's end stays until enough others have ended: it has no positions beyond.
+        positions = (self.mask.cumsum(1) - 1).clamp(0, config_context(self.model.config) - 1)
+        inputs, mask = self.tokens, self.mask
         for step in range(self.num_steps):
             end = self.width + step
             logits = self._logits(inputs, positions[:, end - inputs.shape[1] : end], mask[:, :end], cache)
@@ -207,6 +211,11 @@ class _Chunk:
             use_cache=True,
             logits_to_keep=1,
         )
+        if getattr(output, "past_key_values", None) is not cache:  # a state-space model, say
+            raise ModelError(
+                f"{type(self.model).__name__} keeps no cache of keys and values, which this sampler needs",
+                do="use another model, or a generator plugin that samples from this one",
+            )
         logits: Tensor = output.logits[:, -1].float()
         return logits
 
@@ -214,11 +223,19 @@ class _Chunk:
         """Return which rows have just completed a stop string, bool [R]."""
         found = torch.zeros(len(drawn), dtype=torch.bool)
         if self.sampling.stop:
-            # A token is at least a byte, so this many hold the longest; a few more where decoders strip the first.
-            tail = drawn[:, -max(len(stop.encode()) for stop in self.sampling.stop) - 4 :]
-            texts = self.tokenizer.batch_decode(tail.tolist(), clean_up_tokenization_spaces=False)
-            found = torch.tensor([any(stop in text for stop in self.sampling.stop) for text in texts])
+            # A token is at least a byte, so a tail of as many tokens holds the longest stop string. It begins earlier,
+            # and what it finds is looked for in the whole answer, because half a character at its start can change
+            # how the bytes after it are read.
+            longest = max(len(stop.encode()) for stop in self.sampling.stop)
+            for row, text in enumerate(self._decode(drawn[:, -longest - 32 :])):
+                found[row] = self._has_stop(text) and self._has_stop(self._decode(drawn[row : row + 1])[0])
         return found.to(drawn.device)
+
+    def _decode(self, tokens: Tensor) -> list[str]:
+        return list(self.tokenizer.batch_decode(tokens.tolist(), clean_up_tokenization_spaces=False))
+
+    def _has_stop(self, text: str) -> bool:
+        return any(stop in text for stop in self.sampling.stop)
 
 
 def eos_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

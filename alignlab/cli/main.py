@@ -23,7 +23,7 @@ COMMANDS = {
     "kernels": "list the implementations of every op on this machine",
 }
 RESUMABLE = ("demo", "run")
-USER_ERROR, INTERNAL_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 141
+USER_ERROR, INTERNAL_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 1
 TRACEBACK = "--traceback"
 
 

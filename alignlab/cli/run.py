@@ -8,6 +8,7 @@ HELP = "run or resume a recipe"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("recipe", help="a YAML file")
+    parser.add_argument("--until", metavar="PHASE", help="stop after this phase, without the report")
     add_set(parser)
 
 
@@ -24,20 +25,20 @@ def add_set(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run every phase that is not done, then print the report if the recipe has one."""
-    run_and_report(args.recipe, args.set)
+    run_and_report(args.recipe, args.set, args.until)
     return 0
 
 
-def run_and_report(recipe: str, overrides: list[str]) -> dict[str, object] | None:
-    """Run a recipe and return its report."""
+def run_and_report(recipe: str, overrides: list[str], until: str | None = None) -> dict[str, object] | None:
+    """Run a recipe, print its report if it has one, and return that."""
     from alignlab.config import load_recipe
     from alignlab.engine.pipeline import Pipeline
     from alignlab.report import make_report, show_report
 
     loaded = load_recipe(recipe, overrides)
     pipeline = Pipeline(loaded)
-    output = pipeline.run()
-    report = make_report(loaded, pipeline)
+    output = pipeline.run(until)
+    report = make_report(loaded, pipeline) if until is None else None
     if report is not None:
         show_report(report, output, pipeline.display)
     return report

@@ -26,9 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
     models = policies(Path(args.run), args.phase)
     prompts = args.prompt or [line.rstrip("\n") for line in sys.stdin if line.strip()]
-    sampling = Sampling(
-        max_new_tokens=args.max_new_tokens, temperature=args.temperature, num_samples=args.num_samples
-    )
+    sampling = Sampling(max_new_tokens=args.max_new_tokens, temperature=args.temperature, num_samples=args.num_samples)
     answers = {name: answer(path, prompts, sampling, args.seed) for name, path in models.items()}
     for i, prompt in enumerate(prompts):
         print(f"> {prompt}")

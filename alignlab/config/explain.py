@@ -113,7 +113,8 @@ def _wanted(detail: ErrorDetails) -> str:
     words = WANTED.get(kind) or WANTED.get(kind.rpartition("_")[0]) or WANTED.get(kind.partition("_")[0])
     if words is None:
         return detail["msg"].removeprefix("Input should be ")
-    return words.format(**detail.get("ctx", {}))
+    limits = {key: f"{value:g}" if isinstance(value, float) else value for key, value in detail.get("ctx", {}).items()}
+    return words.format(**limits)
 
 
 def _nearest_choice(came: str, detail: ErrorDetails) -> str | None:

@@ -49,14 +49,17 @@ def find_layout(columns: Collection[str], want: RowFormat, where: str, allow: Co
                 _refuse_a_misnamed_prompt(columns, where)
             return layout
     ways = " or ".join(" + ".join(f"`{c}`" for c in COLUMNS[layout]) for layout in LAYOUTS[want])
-    nearest = min(missing, key=lambda layout: len(missing[layout]))
+
+    def similarity(layout: Layout) -> float:
+        return sum(c in columns or _near(c, columns) is not None for c in COLUMNS[layout]) / len(COLUMNS[layout])
+
+    nearest = max(missing, key=similarity)
     raise wrong_columns(columns, missing[nearest] or list(COLUMNS[nearest]), where, f"the rows want {ways}")
 
 
 def _refuse_a_misnamed_prompt(columns: Collection[str], where: str) -> None:
     """Stop before texts that happen to begin alike are cut, while the real prompt stands unused in another column."""
-    near = _nearest("prompt", [c for c in columns if c not in ANSWER_COLUMNS])
-    if near is not None:
+    if _near("prompt", columns) is not None:
         raise wrong_columns(columns, ["prompt"], where, "the rows have no column `prompt`")
 
 
@@ -66,21 +69,21 @@ def wrong_columns(columns: Iterable[str], missing: Iterable[str], where: str, wh
     hints: list[str] = []
     renames: list[str] = []
     for column in missing:
-        free = [c for c in found if c not in {"prompt", *ANSWER_COLUMNS}] if column in SYNONYMS else found
-        near = _nearest(column, free)
+        near = _near(column, found)
         hints.append(f"`{column}`: {did_you_mean(near, [near]) if near else did_you_mean(column, found)}")
         if near and column in SYNONYMS:
             renames.append(f"{column}: {near}")
     do = "; ".join(hints)
     if renames:
-        do += f"  Rename with `columns: {{{', '.join(renames)}}}`"
+        do += f" Rename with `columns: {{{', '.join(renames)}}}`"
     return DataError(f"{what}; columns found: {', '.join(f'`{c}`' for c in found) or 'none'}", where=where, do=do)
 
 
-def _nearest(column: str, found: Collection[str]) -> str | None:
-    """Return the column that someone may have meant, or None."""
-    by_lower = {c.lower(): c for c in found}
+def _near(column: str, found: Collection[str]) -> str | None:
+    """Return the column that someone may have meant, or None. A column that has a meaning of its own is none."""
+    free = [c for c in found if c != "prompt" and c not in ANSWER_COLUMNS] if column in SYNONYMS else list(found)
+    by_lower = {c.lower(): c for c in free}
     for name in (column, *SYNONYMS.get(column, ())):
         if name in by_lower:
             return by_lower[name]
-    return next(iter(get_close_matches(column, found, n=1)), None)
+    return next(iter(get_close_matches(column, free, n=1)), None)

@@ -69,14 +69,15 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _read_jsonl(path: Path, stream: IO[bytes]) -> Located:
-    for number, line in enumerate(TextIOWrapper(stream, "utf-8-sig"), 1):
-        if not line.strip():
-            continue
-        where = f"{path}, row {number}"
-        try:
-            yield where, _row(json.loads(line))
-        except json.JSONDecodeError as error:
-            yield where, RowProblem(f"not JSON: {error.msg} (line {number}, column {error.colno})")
+    with TextIOWrapper(stream, "utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{path}, row {number}"
+            try:
+                yield where, _row(json.loads(line))
+            except json.JSONDecodeError as error:
+                yield where, RowProblem(f"not JSON: {error.msg} (line {number}, column {error.colno})")
 
 
 def _read_json(path: Path, stream: IO[bytes]) -> Located:
@@ -102,19 +103,22 @@ def _row(value: Any) -> dict[str, Any] | RowProblem:
 
 def _read_csv(path: Path, stream: IO[bytes]) -> Located:
     csv.field_size_limit(2**31 - 1)  # the default refuses long answers
-    reader = csv.DictReader(TextIOWrapper(stream, "utf-8-sig", newline=""), strict=True)
-    try:
-        for number, row in enumerate(reader, 1):
-            where = f"{path}, row {number}"
-            num_cells = sum(cell is not None for name, cell in row.items() if name is not None)
-            if None in row or num_cells < len(row):
-                found = num_cells + len(row.get(None, []))  # csv keeps what is over under None
-                wanted = len(reader.fieldnames or ())
-                yield where, RowProblem(f"the row has {found} cells, the header {wanted} (line {reader.line_num})")
-            else:
-                yield where, row
-    except csv.Error as error:
-        raise DataError(f"the file is not CSV: {error}", where=f"{path}, line {reader.line_num}") from error
+    with TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+        reader = csv.DictReader(text, strict=True)
+        try:
+            for number, row in enumerate(reader, 1):
+                yield f"{path}, row {number}", _csv_row(row, reader)
+        except csv.Error as error:
+            raise DataError(f"the file is not CSV: {error}", where=f"{path}, line {reader.line_num}") from error
+
+
+def _csv_row(row: dict[Any, Any], reader: "csv.DictReader[str]") -> dict[str, Any] | RowProblem:
+    """Refuse a row of another width than the header; csv keeps what is over as a list under None."""
+    num_cells = sum(cell is not None for name, cell in row.items() if name is not None) + len(row.get(None, ()))
+    wanted = len(reader.fieldnames or ())
+    if num_cells == wanted:
+        return row
+    return RowProblem(f"the row has {num_cells} cells, the header {wanted} (line {reader.line_num})")
 
 
 def _read_parquet(path: Path, stream: IO[bytes]) -> Located:

@@ -24,7 +24,7 @@ from alignlab.engine.plan import PlannedPhase, PlannedReward, fingerprint, plan
 from alignlab.engine.roles import exported_role, load_roles
 from alignlab.engine.run import EngineRun
 from alignlab.engine.trackers import Tracker
-from alignlab.errors import ModelError
+from alignlab.errors import ModelError, RecipeError, did_you_mean
 from alignlab.method import RowFormat
 from alignlab.models import context_length, load_tokenizer, resolve_device
 from alignlab.plugins import Plugins
@@ -57,10 +57,16 @@ class Pipeline:
         self.plugins = Plugins(builtin)
         self.phases = plan(loaded, self.plugins)
         self.finished: dict[str, Finished] = {}
-        self.trackers: tuple[Tracker, ...] = tuple(self.plugins.get("tracker", name) for name in loaded.recipe.trackers)
+        self.trackers: tuple[Tracker, ...] = tuple(
+            self.plugins.get("tracker", name, loaded.positions.where(("trackers", i)))
+            for i, name in enumerate(loaded.recipe.trackers)
+        )
 
-    def run(self) -> Path:
-        """Run every phase that is not done; return the run directory."""
+    def run(self, until: str | None = None) -> Path:
+        """Run every phase that is not done, and none after the one called `until`; return the run directory."""
+        names = [phase.settings.name for phase in self.phases]
+        if until is not None and until not in names:
+            raise RecipeError(f"there is no phase {until!r}", where="--until", do=did_you_mean(until, names))
         with locked(self.output):
             (self.output / "recipe.yaml").write_text(dump_recipe(self.recipe))
             manifest = self._manifest()
@@ -69,7 +75,7 @@ class Pipeline:
             for tracker in self.trackers:
                 tracker.start(self.output, manifest)
             self.plugins.event("on_run_start", manifest=manifest)
-            for phase in self.phases:
+            for phase in self.phases[: len(names) if until is None else names.index(until) + 1]:
                 digest = self._run_phase(phase)
                 manifest["data"][phase.settings.name] = digest
                 write_json(self.output / "manifest.json", manifest)

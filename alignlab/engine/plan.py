@@ -52,8 +52,8 @@ class PlannedPhase:
 
 def plan(loaded: LoadedRecipe, plugins: Plugins) -> list[PlannedPhase]:
     """Resolve and check every phase of a recipe."""
-    for name in loaded.recipe.plugins:
-        plugins.use(name)
+    for i, name in enumerate(loaded.recipe.plugins):
+        plugins.use(name, loaded.positions.where(("plugins", i)))
     return [_plan_phase(loaded, plugins, index) for index in range(len(loaded.recipe.phases))]
 
 
@@ -64,14 +64,14 @@ def _plan_phase(loaded: LoadedRecipe, plugins: Plugins, index: int) -> PlannedPh
     name = values.get("method")
     if not isinstance(name, str):
         raise RecipeError("a phase's optimizer wants a `method`", where=loaded.positions.where((*at, "optimizer")))
-    cls: type[MethodSettings] = plugins.get("method", name)
+    cls: type[MethodSettings] = plugins.get("method", name, loaded.positions.where((*at, "optimizer", "method")))
     method, optimizer = _split_optimizer(loaded, cls, values, (*at, "optimizer"))
     sources = [plan_source(loaded, plugins, data, where) for data, where in phase_data(loaded.recipe, index)]
     return PlannedPhase(
         settings=phase,
         method=method,
         optimizer=optimizer,
-        factory=plugins.get("optimizer", optimizer.algorithm),
+        factory=plugins.get("optimizer", optimizer.algorithm, loaded.positions.where((*at, "optimizer"))),
         generator=plugins.get("generator", "torch"),
         sources=tuple(sources),
         rewards=plan_rewards(loaded, plugins, phase.reward, (*at, "reward")),
@@ -91,7 +91,7 @@ def _split_optimizer(
 def plan_source(loaded: LoadedRecipe, plugins: Plugins, values: Mapping[str, Any], at: tuple[str | int, ...]) -> Mixed:
     """Resolve one data source and check its settings."""
     settings = loaded.validate(DataSettings, values, at)
-    source = plugins.get("data", settings.source)
+    source = plugins.get("data", settings.source, loaded.positions.where((*at, "source")))
     return Mixed(source, loaded.validate(source.settings, settings.model_extra or {}, at), settings)
 
 
@@ -105,7 +105,7 @@ def plan_rewards(
         if ":" in reward.use:
             rule = import_function(reward.use)
         else:
-            cls: type[RewardRule] = plugins.get("reward", reward.use)
+            cls: type[RewardRule] = plugins.get("reward", reward.use, loaded.positions.where((*at, index, "use")))
             rule = loaded.validate(cls, reward.model_extra or {}, (*at, index))
         name = reward.name or reward.use.rpartition(":")[2]
         if name in {p.name for p in planned}:

@@ -44,6 +44,10 @@ class EngineRun:
         self.train = True
         self.device = next(iter(models.values())).device
         self._logged: dict[str, list[float]] = {}
+        self._checkpointing = {
+            role: any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+            for role, model in models.items()
+        }
         self.begin(0)
 
     def begin(self, step: int, *, train: bool = True) -> None:
@@ -156,7 +160,7 @@ class EngineRun:
     def _ready(self, role: str) -> PreTrainedModel:
         """Return a role's model; dropout is 0 in every mode, and only checkpointing asks for `train()`."""
         model = self.models[role]
-        model.train(model.is_gradient_checkpointing and torch.is_grad_enabled())
+        model.train(self._checkpointing[role] and torch.is_grad_enabled())
         return model
 
     def _autocast(self) -> AbstractContextManager[Any]:

@@ -40,7 +40,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         if phase not in self._writers:
-            self._writers[phase] = SummaryWriter(str(self._directory / phase))  # type: ignore[no-untyped-call]
+            self._writers[phase] = SummaryWriter(str(self._directory / phase))
         for name, value in metrics.items():
             self._writers[phase].add_scalar(name, value, step)
 
@@ -58,7 +58,7 @@ class WandB:
     def start(self, output: Path, manifest: Mapping[str, Any]) -> None:
         """Start a run that holds the manifest."""
         try:
-            import wandb
+            import wandb  # type: ignore[import-not-found, unused-ignore]  # an extra
         except ImportError as error:
             raise PluginError(
                 "the tracker wandb needs a package that is not installed", do="pip install wandb"

@@ -39,7 +39,7 @@ def accumulate(
     for part, _ in microbatches(batch, max_tokens):
         loss = optimize(part)
         if backward:
-            (loss.total / count).backward()  # type: ignore[no-untyped-call]
+            (loss.total / count).backward()
         for name, value in {"loss": loss.total, **loss.metrics}.items():
             value = value.detach().double()
             sums[name] = sums[name] + value if name in sums else value

@@ -58,6 +58,8 @@ def head_is_separable(model: PreTrainedModel) -> bool:
 
 @torch.no_grad()
 def _agrees(model: PreTrainedModel) -> bool:
+    if model.base_model is model:  # transformers does not know which of its parts is below the head
+        return False
     tokens = torch.tensor([[1, 2, 3]], device=model.device)
     valid = torch.ones_like(tokens, dtype=torch.bool)
     batch = Batch(tokens=tokens, valid=valid, acted=valid, unit=torch.zeros_like(tokens[:, 0]))

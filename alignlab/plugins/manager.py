@@ -181,11 +181,15 @@ class Plugins:
     def _collect(self, kind: str, function: Callable[[], Any], found: Found) -> None:
         """Take the objects that a plugin registers."""
         hook = REGISTERS[kind]
-        with self._blaming(hook):
+        try:
             returned = function()
             if not isinstance(returned, Iterable) or isinstance(returned, str):
                 raise PluginError(f"{hook} of {found} returned {returned!r:.80}", do="return a list of objects")
             registered = list(returned)
+        except AlignlabError:
+            raise
+        except Exception as error:
+            raise _raised(hook, found, error) from error
         for item in registered:
             name = getattr(item, "name", None)
             if not isinstance(name, str) or not name:
@@ -218,8 +222,7 @@ class Plugins:
             found = culprit(error, owners)
             if found is None:
                 raise
-            what = f"{hook} of {found} raised {type(error).__name__}: {error}"
-            raise PluginError(what, do="--traceback shows where") from error
+            raise _raised(hook, found, error) from error
 
 
 @contextmanager
@@ -230,6 +233,10 @@ def _at(where: str | None) -> Iterator[None]:
     except PluginError as error:
         error.where = error.where or where
         raise
+
+
+def _raised(hook: str, found: Found | str, error: Exception) -> PluginError:
+    return PluginError(f"{hook} of {found} raised {type(error).__name__}: {error}", do="--traceback shows where")
 
 
 def _checked(hook: str, result: Any, suspects: Sequence[Found | str], do: str) -> Any:

@@ -1,12 +1,14 @@
 """The sampler draws from the model's distribution, row by row, whatever else is in the batch."""
 
 import math
+from copy import deepcopy
 
 import model_directories
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from transformers import MambaConfig, MambaForCausalLM
 
 from alignlab.errors import DataError, ModelError
 from alignlab.generate import Sampling, TorchGenerator, draw, eos_tokens, restrict
@@ -47,17 +49,18 @@ def log_probs(model, prompt, answer, temperature=1.0):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_log_probs_are_those_of_a_fresh_forward_pass_at_the_temperature(loaded, temperature):
+def test_log_probs_are_those_of_a_fresh_forward_pass_at_the_temperature(loaded, temperature, monkeypatch):
+    monkeypatch.setattr(loaded[0].generation_config, "eos_token_id", list(range(20)))
     prompts = PROMPTS * 8
     found = answers(loaded, prompts, max_new_tokens=40, temperature=temperature, top_k=50)
-    assert 5 < len({len(a.tokens) for a in found})  # rows have left the batch at many steps
+    assert len({len(a.tokens) for a in found}) > 5  # rows have left the batch at many steps
     for prompt, answer in zip(prompts, found, strict=True):
         expected = log_probs(loaded[0], prompt, answer, temperature)
         assert answer.logp == pytest.approx(expected, abs=2e-5)
 
 
 def test_greedy_answers_are_those_of_transformers_generate(loaded):
-    model, tokenizer = loaded
+    model = loaded[0]
     found = answers(loaded, PROMPTS, max_new_tokens=30, temperature=0)
     for prompt, answer in zip(PROMPTS, found, strict=True):
         row = torch.tensor([prompt])
@@ -95,22 +98,22 @@ def chi_square(counts, expected):
     return (((counts - expected) ** 2 / expected).sum() - free) / math.sqrt(2 * free)
 
 
+@torch.no_grad()
 def test_tokens_are_drawn_from_the_model_s_distribution(llama):
-    """With the right distribution, the statistic is a normal deviate; seeds are fixed, so 4 is never a matter of luck."""
+    """Where it is the right one, the statistic is about a standard normal deviate, and the seeds are fixed."""
     num = 4000
-    found = answers(llama, [PROMPTS[2]] * num, max_new_tokens=1, temperature=0.8)
+    found = answers(llama, [PROMPTS[2]] * num, max_new_tokens=2, temperature=0.8)
     counts = np.bincount([a.tokens[0] for a in found], minlength=320)
-    with torch.no_grad():
-        logits = llama[0](torch.tensor([PROMPTS[2]])).logits[0, -1].double()
+    logits = llama[0](torch.tensor([PROMPTS[2]])).logits[0, -1].double()
     assert abs(chi_square(counts, num * (logits / 0.8).softmax(-1).numpy())) < 4
-    assert chi_square(counts, num * (logits / 0.9).softmax(-1).numpy()) > 4  # it can tell 0.8 from 0.9
+    assert chi_square(counts, num * logits.softmax(-1).numpy()) > 8  # it can tell 0.8 from 1
 
-
-def test_later_tokens_are_independent_of_earlier_ones_given_their_prefix(llama):
-    """The second uniform of a row must not repeat the first: ranks of the two draws in their CDFs are uncorrelated."""
-    found = answers(llama, [PROMPTS[2]] * 500, max_new_tokens=2)
-    logp = np.array([a.logp for a in found if len(a.tokens) == 2])
-    assert abs(np.corrcoef(logp.T)[0, 1]) < 4 / math.sqrt(len(logp))
+    counts[[1, 4]] = 0  # EOS
+    first = int(counts.argmax())  # the second token's distribution, given the likeliest first one
+    seconds = np.bincount([a.tokens[-1] for a in found if a.tokens[0] == first], minlength=320)
+    logits = llama[0](torch.tensor([[*PROMPTS[2], first]])).logits[0, -1].double()
+    assert seconds.sum() > 150
+    assert abs(chi_square(seconds, seconds.sum() * (logits / 0.8).softmax(-1).numpy())) < 4
 
 
 def test_draw_inverts_the_cdf_and_never_takes_what_has_no_probability():
@@ -166,22 +169,15 @@ def test_every_eos_of_the_generation_config_ends_an_answer(llama):
 
 
 def test_a_stop_string_ends_an_answer_with_the_token_that_completes_it(loaded):
-    tokenizer = loaded[1]
-    prompts = PROMPTS * 4
+    prompts, stop = PROMPTS * 4, ("e", " t", "an")
+    plain = answers(loaded, prompts, max_new_tokens=40)
     stopped = 0
-    stop = ("e", " t", "an")
-    for plain, cut in zip(
-        answers(loaded, prompts, max_new_tokens=40), answers(loaded, prompts, max_new_tokens=40, stop=stop), strict=True
-    ):
-        text = tokenizer.decode(plain.tokens)
-        if not any(s in text for s in stop):
-            assert cut == plain
-            continue
-        stopped += 1
-        assert cut.finished
-        assert cut.tokens == plain.tokens[: len(cut.tokens)]
-        assert any(s in tokenizer.decode(cut.tokens) for s in stop)
-        assert not any(s in tokenizer.decode(cut.tokens[:-1]) for s in stop)
+    for whole, cut in zip(plain, answers(loaded, prompts, max_new_tokens=40, stop=stop), strict=True):
+        texts = [loaded[1].decode(whole.tokens[:i]) for i in range(1, len(whole.tokens) + 1)]
+        end = next((i for i, text in enumerate(texts, start=1) if any(s in text for s in stop)), None)
+        assert cut.tokens == whole.tokens[:end]
+        assert cut.finished == (whole.finished or end is not None)
+        stopped += end is not None
     assert stopped > 3
 
 
@@ -189,30 +185,23 @@ def test_a_stop_string_may_span_tokens_and_lies_in_the_answer_only(llama):
     tokenizer = llama[1]
     whole = answers(llama, [PROMPTS[1]], [3], max_new_tokens=30)[0]
     texts = [tokenizer.decode(whole.tokens[:i]) for i in range(31)]
-    first = next(
-        i
-        for i in range(2, 30)
-        if texts[i].isascii() is False and "\ufffd" not in tokenizer.decode(whole.tokens[i : i + 3])
-    )
+    first = next(i for i in range(2, 28) if "\ufffd" not in tokenizer.decode(whole.tokens[i : i + 3]))
     stop = tokenizer.decode(whole.tokens[first : first + 3])
     expected = next(i for i in range(31) if stop in texts[i])
     cut = answers(llama, [PROMPTS[1]], [3], max_new_tokens=30, stop=(stop,))[0]
     assert cut.tokens == whole.tokens[:expected]
-    in_prompt = tokenizer.decode(PROMPTS[1][-1:])
+    in_prompt = tokenizer.decode(PROMPTS[1][:3])
     assert in_prompt not in texts[30]
     assert answers(llama, [PROMPTS[1]], [3], max_new_tokens=30, stop=(in_prompt,))[0] == whole
 
 
-def test_answers_are_cut_where_the_context_ends_row_by_row(loaded):
-    loaded[0].generation_config.eos_token_id = None  # nothing but the length ends an answer ...
-    prompts = [[33 + i % 50 for i in range(n)] for n in (127, 120, 5)]
-    found = answers(loaded, prompts, max_new_tokens=12, temperature=0)
-    assert [len(a.tokens) for a in found if not a.finished] == [
-        n
-        for n, a in zip((1, 8, 12), found, strict=True)
-        if not a.finished  # ... but the tokenizer's own EOS
-    ]
-    assert sum(not a.finished for a in found) >= 2
+def test_answers_are_cut_where_the_context_ends_row_by_row(loaded, monkeypatch):
+    tokenizer = deepcopy(loaded[1])
+    tokenizer.eos_token = None  # nothing but the length ends an answer
+    monkeypatch.setattr(loaded[0].generation_config, "eos_token_id", None)
+    prompts = [[33 + i % 50 for i in range(n)] for n in (127, 120, *[5] * 30)]
+    found = answers((loaded[0], tokenizer), prompts, max_new_tokens=12, temperature=0)
+    assert [(len(a.tokens), a.finished) for a in found] == [(1, False), (8, False), *[(12, False)] * 30]
     for prompt, answer in zip(prompts, found, strict=True):
         assert answer.logp == pytest.approx(log_probs(loaded[0], prompt, answer), abs=2e-5)
 
@@ -231,6 +220,12 @@ def test_an_empty_prompt_is_an_error(llama):
 
 def test_no_prompts_have_no_answers(llama):
     assert answers(llama, []) == []
+
+
+def test_a_model_without_a_cache_of_keys_and_values_is_an_error(llama):
+    config = MambaConfig(hidden_size=32, num_hidden_layers=1, vocab_size=320, state_size=4)
+    with pytest.raises(ModelError, match="MambaForCausalLM keeps no cache of keys and values"):
+        answers((MambaForCausalLM(config).eval(), llama[1]), PROMPTS)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
