@@ -41,7 +41,9 @@ def _print_table(plugins: Sequence[Found]) -> None:
     from rich.text import Text
 
     columns = [column for column in COLUMNS if column != "problem" or any(found.problem for found in plugins)]
-    table = Table(*columns)
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")  # a narrow terminal cuts nothing off
     for found in plugins:
         # Text, because what a plugin writes into its metadata is not rich's markup.
         cells = [Text(str(getattr(found, column))) for column in columns]

@@ -97,7 +97,7 @@ def _explain(
         what = f"{dotted(whole) or 'the recipe'} {detail['msg'].removeprefix('Value error, ')}"
     else:
         wanted = " or ".join(dict.fromkeys(_wanted(one) for one in details))
-        what = f"{_named(name)} wants {wanted}, came {came!r:.80}"
+        what = f"{_named(name)} wants {wanted}, came {_shown(came)}"
         if detail["type"] == "literal_error" and isinstance(came, str):
             do = _nearest_choice(came, detail)
     return RecipeError(what, where=positions.where(whole), do=do)
@@ -106,6 +106,11 @@ def _explain(
 def _named(name: str | int) -> str:
     """Return a key in quotes, or the number of an item; people count from 1."""
     return f"item {name + 1}" if isinstance(name, int) else repr(name)
+
+
+def _shown(value: Any) -> str:
+    """Return a value as recipes write it."""
+    return {"None": "null", "True": "true", "False": "false"}.get(repr(value), f"{value!r:.80}")
 
 
 def _wanted(detail: ErrorDetails) -> str:

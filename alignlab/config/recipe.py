@@ -18,6 +18,8 @@ class NewModelSettings(Settings):
     num_heads: PositiveInt = 4
     vocab_size: PositiveInt = 4096
     context_length: PositiveInt = 1024
+    initializer_range: PositiveFloat = 0.02
+    """Standard deviation of the random weights; small models learn faster with 0.05."""
 
 
 class ModelSettings(Settings):

@@ -13,7 +13,7 @@ from alignlab.batch import Batch, Record, Sample, collate, pad
 from alignlab.engine.microbatch import microbatches
 from alignlab.generate import Generator, Sampling
 from alignlab.method import Rollout
-from alignlab.models import hidden_states, logits_at, scalar, sequence_scores
+from alignlab.models import hidden_states, is_checkpointing, logits_at, scalar, sequence_scores
 from alignlab.rewards import Rewards
 
 
@@ -44,10 +44,6 @@ class EngineRun:
         self.train = True
         self.device = next(iter(models.values())).device
         self._logged: dict[str, list[float]] = {}
-        self._checkpointing = {
-            role: any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
-            for role, model in models.items()
-        }
         self.begin(0)
 
     def begin(self, step: int, *, train: bool = True) -> None:
@@ -160,7 +156,7 @@ class EngineRun:
     def _ready(self, role: str) -> PreTrainedModel:
         """Return a role's model; dropout is 0 in every mode, and only checkpointing asks for `train()`."""
         model = self.models[role]
-        model.train(self._checkpointing[role] and torch.is_grad_enabled())
+        model.train(is_checkpointing(model) and torch.is_grad_enabled())
         return model
 
     def _autocast(self) -> AbstractContextManager[Any]:

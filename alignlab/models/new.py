@@ -98,6 +98,7 @@ def _config(settings: NewModelSettings, tokenizer: PreTrainedTokenizerFast) -> d
         "eos_token_id": tokenizer.eos_token_id,
         "bos_token_id": None,
         "tie_word_embeddings": True,
+        "initializer_range": settings.initializer_range,
     }
     if settings.architecture == "gpt2":
         return {

@@ -36,8 +36,9 @@ def find(path: str) -> str:
     except Exception as error:  # of the hub, or of whichever network library it uses
         raise ModelError(
             f"{path!r} is neither a directory nor a hub id that can be reached ({first_line(error)})",
-            where=path,
-            do=_nearest(directory),
+            do=_nearest(directory)
+            if directory.parent.is_dir()
+            else "check the id and the network, or give a directory",
         ) from error
     return path
 

@@ -27,6 +27,7 @@ REGISTERS = {
     "tracker": "register_trackers",
     "command": "register_commands",
 }
+WORDS = {"data": "data source"}  # what errors call a kind that its own name does not tell
 HOOKS = "hooks"  # the kind of a plugin that registers nothing
 UNKNOWN = "?"
 
@@ -82,7 +83,7 @@ def doubled(kind: str, name: str, owners: Sequence[Found]) -> PluginError:
     names = " and ".join(f"{owner.distribution} {owner.version}" for owner in owners)
     removable = " or ".join(owner.distribution for owner in owners if owner.distribution != PROJECT)
     return PluginError(
-        f"two plugins register the {kind} {name!r}: {names}",
+        f"two plugins register the {WORDS.get(kind, kind)} {name!r}: {names}",
         do=f"pip uninstall {removable}" if removable else "register it once",
     )
 

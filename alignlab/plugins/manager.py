@@ -13,7 +13,7 @@ from alignlab import __version__
 from alignlab.errors import AlignlabError, PluginError, did_you_mean
 from alignlab.hooks import FAMILIES, PROJECT
 from alignlab.plugins.blame import culprit
-from alignlab.plugins.found import GROUP, HOOKS, REGISTERS, Found, doubled, installed, split_name
+from alignlab.plugins.found import GROUP, HOOKS, REGISTERS, WORDS, Found, doubled, installed, split_name
 from alignlab.plugins.kernels import serve
 
 CORE = "core"  # the kind of what is always on
@@ -131,7 +131,7 @@ class Plugins:
             what = f"there is no plugin {name!r}"
             known = {one.name if one.kind == HOOKS else f"{one.kind}.{one.name}" for one in self._installed}
         else:
-            what = f"there is no {kind} {name!r}"
+            what = f"there is no {WORDS.get(kind, kind)} {name!r}"
             known = {one.name for one in self._installed if one.kind == kind}
             known |= {registered for k, registered in self._objects if k == kind}
         raise PluginError(what, do=f"{did_you_mean(name, known)} (`alignlab plugins list` shows what is installed)")

@@ -206,6 +206,19 @@ def test_answers_are_cut_where_the_context_ends_row_by_row(loaded, monkeypatch):
         assert answer.logp == pytest.approx(log_probs(loaded[0], prompt, answer), abs=2e-5)
 
 
+@torch.no_grad()
+def test_what_would_come_after_an_answer_was_cut_does_not_finish_it(llama, monkeypatch):
+    model, prompt = llama[0], [33 + i % 50 for i in range(127)]
+    last = int(model(torch.tensor([prompt])).logits[0, -1].argmax())
+    beyond = int(model(torch.tensor([[*prompt, last]])).logits[0, -1].argmax())
+    monkeypatch.setattr(model.generation_config, "eos_token_id", beyond)
+    found = answers(
+        llama, [prompt, *[[40, 41]] * 30], max_new_tokens=3, temperature=0
+    )  # the others keep it in the batch
+    assert beyond not in (last, *found[1].tokens)
+    assert (found[0].tokens, found[0].finished) == ((last,), False)
+
+
 def test_a_prompt_without_room_is_named_with_the_number_of_its_row(llama):
     with pytest.raises(DataError, match="prompt 1 has 128 tokens and the model's context 128") as caught:
         answers(llama, [[9], [9] * 128, [9] * 200])

@@ -169,7 +169,7 @@ def test_errors_of_one_recipe_are_reported_at_once(error):
         ("report.temperature=abc", "'temperature' wants a number, came 'abc'"),
         ("model.trust_remote_code=maybe", "'trust_remote_code' wants true or false, came 'maybe'"),
         ("output=[1]", "'output' wants text, came [1]"),
-        ("output=null", "'output' wants text, came None"),
+        ("output=null", "'output' wants text, came null"),
         ("plugins=timer", "'plugins' wants a list, came 'timer'"),
         ("model=here", "'model' wants a mapping, came 'here'"),
         ("phases=[]", "'phases' wants at least 1 item(s), came []"),

@@ -36,7 +36,8 @@ phases:
     from: sft
     data: {{kind: prompts}}
     reward: [{{use: reward_model, from: rm}}]
-    optimizer: {{method: ppo, lr: 1.0e-3, steps: 4, batch_size: 8, save_every: 1, passes: 2, minibatches: 2, max_new_tokens: 8}}
+    optimizer:
+      {{method: ppo, lr: 1.0e-3, steps: 4, batch_size: 8, save_every: 1, passes: 2, minibatches: 2, max_new_tokens: 8}}
   - name: dpo
     from: sft
     data: {{kind: preferences}}

@@ -1,5 +1,6 @@
 """What is saved is a plain Hugging Face directory, which transformers reads as alignlab does."""
 
+import model_directories
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
@@ -62,6 +63,18 @@ def test_transformers_scores_a_padded_batch_as_we_do_or_refuses_it(style, direct
             theirs(**batch)
     else:
         torch.testing.assert_close(theirs(**batch).logits[:, 0], ours(model, rows), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("style", "pad"), [("llama", 4), ("gpt2", 0), ("qwen3", 2), ("qwen3", None)])
+def test_the_pad_token_of_the_checkpoint_s_config_does_not_decide_where_scores_are(style, pad, tmp_path, load):
+    directory = model_directories.STYLES[style](tmp_path / "base", pad_token_id=pad)  # EOS itself, or none
+    model, tokenizer = scored(directory, load), load_tokenizer(directory)
+    save_model(model, tokenizer, tmp_path / "rm")
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "rm")
+    assert theirs.config.pad_token_id == (0 if style == "qwen3" else None)
+    row = rows_ending_in_eos(tokenizer)[0]
+    torch.testing.assert_close(theirs(torch.tensor([row])).logits[0], ours(model, [row]), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()

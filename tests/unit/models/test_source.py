@@ -27,6 +27,13 @@ def test_a_hub_id_that_cannot_be_reached_may_have_been_a_directory(tmp_path, mon
     assert caught.value.do == "did you mean 'my-model'?"
 
 
+def test_a_hub_id_with_an_owner_may_be_misspelt_or_out_of_reach(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="'nobody/none-such' is neither") as caught:
+        find("nobody/none-such")
+    assert caught.value.do == "check the id and the network, or give a directory"
+
+
 def test_a_missing_directory_lists_what_is_there(tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / ".hidden").mkdir()

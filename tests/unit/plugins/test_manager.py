@@ -107,7 +107,7 @@ def test_a_method_with_the_name_of_alignlabs_own_names_both(distribution):
 def test_a_plugin_with_the_name_of_something_in_the_core_names_both(distribution):
     distribution("rival", "0.1", {"data.rows": "rival_rows"})
     error = error_of(Plugins(builtin("data", "rows")).get, "data", "rows")
-    assert error.what == f"two plugins register the data 'rows': alignlab {__version__} and rival 0.1"
+    assert error.what == f"two plugins register the data source 'rows': alignlab {__version__} and rival 0.1"
 
 
 def test_a_name_that_a_plugin_registers_beside_its_own_is_doubled_too(distribution):
