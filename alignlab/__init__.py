@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from alignlab.batch import collate as collate
     from alignlab.batch import pad as pad
     from alignlab.config.settings import Settings as Settings
+    from alignlab.data import DataSource as DataSource
+    from alignlab.engine.optim import OptimizerFactory as OptimizerFactory
+    from alignlab.engine.trackers import Tracker as Tracker
     from alignlab.errors import AlignlabError as AlignlabError
     from alignlab.errors import CheckpointError as CheckpointError
     from alignlab.errors import DataError as DataError
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
     from alignlab.errors import RecipeError as RecipeError
     from alignlab.errors import RewardError as RewardError
     from alignlab.errors import TrainingError as TrainingError
+    from alignlab.generate import Answer as Answer
+    from alignlab.generate import Generator as Generator
+    from alignlab.generate import Sampling as Sampling
+    from alignlab.generate import TorchGenerator as TorchGenerator
     from alignlab.hooks import hookimpl as hookimpl
     from alignlab.hooks import hookspec as hookspec
     from alignlab.method import Loss as Loss
@@ -30,12 +37,18 @@ if TYPE_CHECKING:
     from alignlab.method import Role as Role
     from alignlab.method import Rollout as Rollout
     from alignlab.method import Run as Run
+    from alignlab.rewards import Reward as Reward
+    from alignlab.rewards import RewardContext as RewardContext
+    from alignlab.rewards import RewardRule as RewardRule
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "alignlab.batch": ["Batch", "Record", "Sample", "collate", "pad"],
     "alignlab.config.settings": ["Settings"],
+    "alignlab.data": ["DataSource"],
+    "alignlab.engine.optim": ["OptimizerFactory"],
+    "alignlab.engine.trackers": ["Tracker"],
     "alignlab.errors": [
         "AlignlabError",
         "CheckpointError",
@@ -46,8 +59,10 @@ _MODULES = {
         "RewardError",
         "TrainingError",
     ],
+    "alignlab.generate": ["Answer", "Generator", "Sampling", "TorchGenerator"],
     "alignlab.hooks": ["hookimpl", "hookspec"],
     "alignlab.method": ["Loss", "Method", "MethodSettings", "Role", "Rollout", "Run"],
+    "alignlab.rewards": ["Reward", "RewardContext", "RewardRule"],
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
 from rich.table import Table
 from torch import Tensor
 
@@ -96,7 +97,7 @@ def _answer(
         models,
         load_tokenizer(str(paths["policy"])),
         seed=pipeline.recipe.seed,
-        generator=pipeline.plugins.get("generator", "torch"),
+        generator=pipeline.plugins.get("generator", settings.generator),
     )
     run.begin(0, train=False)
     sampling = {"max_new_tokens": settings.max_new_tokens, "temperature": settings.temperature}
@@ -159,34 +160,31 @@ def show_report(report: Mapping[str, Any], output: Path, display: Display) -> No
     """Print the report: the table, the reward models, and the files to look at."""
     baseline = report["baseline"]
     names = list(next(iter(report["policies"].values()))["rewards"])
-    table = Table(title=f"{report['num_prompts']} held-out prompts; ± and [ ] are 95% intervals")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("policy")
-    for name in names:
-        table.add_column(f"{name}", justify="right")
-    if names:
-        table.add_column(f"{names[0]} over {baseline}", justify="right")
-        table.add_column(f"win rate over {baseline}", justify="right")
-    for title in (f"KL to {baseline}", "tokens", "finished"):
+    against = [f"{names[0]} over {baseline}", f"wins over {baseline}"] if names else []
+    for title in (*names, *against, f"KL to {baseline}", "tokens", "ended"):
         table.add_column(title, justify="right")
     for policy, row in report["policies"].items():
         cells = [_pm(row["rewards"][name]) for name in names]
         if names:
-            cells.append(_pm(row["gain"][names[0]]) if "gain" in row else "")
-            cells.append("{:.2f} [{:.2f}, {:.2f}]".format(*row["win_rate"]) if "win_rate" in row else "")
+            cells.append(_pm(row["gain"][names[0]], "+") if "gain" in row else "")
+            cells.append("{:.0%} [{:.0%}, {:.0%}]".format(*row["win_rate"]) if "win_rate" in row else "")
         cells += [_pm(row["kl"]), f"{row['length']:.1f}", f"{row['finished']:.0%}"]
         table.add_row(policy, *cells)
+    display.say(f"{report['num_prompts']} held-out prompts, one answer each; ± and [ ] are 95% intervals, KL in nats")
     display.console.print(table)
     for name, found in report["reward_models"].items():
         accuracy, low, high = found["accuracy"]
         display.say(
             f"reward model {name}: accuracy {accuracy:.3f} [{low:.3f}, {high:.3f}] on {found['num']} held-out pairs"
         )
-    display.say(f"look at: {output / FILE} (these numbers, and answers side by side)")
-    display.say(f"         {output}/PHASE/metrics.jsonl, samples.jsonl, model/ (a Hugging Face directory)")
+    display.say(f"these numbers, and answers side by side: {output / FILE}")
+    display.say(f"every step, samples, and the model as a Hugging Face directory, of each phase: {output}/PHASE/")
 
 
-def _pm(value: Sequence[float]) -> str:
-    return f"{value[0]:.2f} ± {value[1]:.2f}"
+def _pm(value: Sequence[float], sign: str = "") -> str:
+    return f"{value[0]:{sign}.2f}±{value[1]:.2f}"
 
 
 def _text(record: Record) -> str:

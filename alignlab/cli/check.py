@@ -16,6 +16,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what was found; 2 if a phase cannot run."""
     from alignlab.config import load_recipe
+
+    loaded = load_recipe(args.recipe, args.set)  # before the slow imports: a typo is told at once
     from alignlab.engine.check import check
 
-    return 0 if check(load_recipe(args.recipe, args.set)) else 2
+    return 0 if check(loaded) else 2

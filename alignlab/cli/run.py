@@ -32,10 +32,11 @@ def run(args: argparse.Namespace) -> int:
 def run_and_report(recipe: str, overrides: list[str], until: str | None = None) -> dict[str, object] | None:
     """Run a recipe, print its report if it has one, and return that."""
     from alignlab.config import load_recipe
+
+    loaded = load_recipe(recipe, overrides)  # before the slow imports: a typo is told at once
     from alignlab.engine.pipeline import Pipeline
     from alignlab.report import make_report, show_report
 
-    loaded = load_recipe(recipe, overrides)
     pipeline = Pipeline(loaded)
     output = pipeline.run(until)
     report = make_report(loaded, pipeline) if until is None else None

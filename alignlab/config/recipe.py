@@ -78,6 +78,8 @@ class OptimizerSettings(Settings):
 
     method: Name
     algorithm: Name = "adamw"
+    generator: Name = "torch"
+    """What samples answers."""
     lr: PositiveFloat = 1e-4
     betas: tuple[NonNegativeFloat, NonNegativeFloat] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
@@ -99,7 +101,7 @@ class OptimizerSettings(Settings):
     """Steps between checkpoints; a tenth of the steps if it is not given."""
     eval_limit: PositiveInt | None = None
     """Held-out rows that an evaluation looks at; all of them if it is not given."""
-    num_samples: NonNegativeInt = 4
+    log_samples: NonNegativeInt = 4
     """Answers written to samples.jsonl at each evaluation."""
 
     @model_validator(mode="after")
@@ -133,6 +135,7 @@ class ReportSettings(Settings):
     """Scores shown as columns; the win rate is by the first."""
     data: dict[str, Any] = {}
     num_prompts: PositiveInt = 256
+    generator: Name = "torch"
     max_new_tokens: PositiveInt = 64
     temperature: PositiveFloat = 1.0
 

@@ -46,7 +46,7 @@ class Adapter:
             missing = [column for column in self.wanted if column not in row]
             if missing and first:
                 what = f"source {self.name!r} wants the columns {', '.join(f'`{c}`' for c in self.wanted)}"
-                raise wrong_columns(row, missing, settings.path, what)
+                raise wrong_columns(row, missing, settings.path, what, rename=False)
             first = False
             try:
                 if missing:

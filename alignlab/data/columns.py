@@ -59,19 +59,23 @@ def find_layout(columns: Collection[str], want: RowFormat, where: str, allow: Co
 
 def _refuse_a_misnamed_prompt(columns: Collection[str], where: str) -> None:
     """Stop before texts that happen to begin alike are cut, while the real prompt stands unused in another column."""
-    if _near("prompt", columns) is not None:
-        raise wrong_columns(columns, ["prompt"], where, "the rows have no column `prompt`")
+    if _near("prompt", columns, cutoff=0.85) is not None:  # "prompts", but not "prompt_id"
+        error = wrong_columns(columns, ["prompt"], where, "the rows have no column `prompt`")
+        error.do = f"{error.do}; if `chosen` and `rejected` hold the prompt, set `allow: [no_prompt]`"
+        raise error
 
 
-def wrong_columns(columns: Iterable[str], missing: Iterable[str], where: str, what: str) -> DataError:
+def wrong_columns(
+    columns: Iterable[str], missing: Iterable[str], where: str, what: str, *, rename: bool = True
+) -> DataError:
     """Return the error for columns that are not there: those found, those missing, and the nearest name of each."""
     found = sorted(columns)
     hints: list[str] = []
     renames: list[str] = []
     for column in missing:
         near = _near(column, found)
-        hints.append(f"`{column}`: {did_you_mean(near, [near]) if near else did_you_mean(column, found)}")
-        if near and column in SYNONYMS:
+        hints.append(f"`{column}` is missing" + (f": {did_you_mean(near, [near])}" if near else ""))
+        if rename and near and column in SYNONYMS:
             renames.append(f"{column}: {near}")
     do = "; ".join(hints)
     if renames:
@@ -79,11 +83,15 @@ def wrong_columns(columns: Iterable[str], missing: Iterable[str], where: str, wh
     return DataError(f"{what}; columns found: {', '.join(f'`{c}`' for c in found) or 'none'}", where=where, do=do)
 
 
-def _near(column: str, found: Collection[str]) -> str | None:
+def _near(column: str, found: Collection[str], cutoff: float = 0.6) -> str | None:
     """Return the column that someone may have meant, or None. A column that has a meaning of its own is none."""
     free = [c for c in found if c != "prompt" and c not in ANSWER_COLUMNS] if column in SYNONYMS else list(found)
     by_lower = {c.lower(): c for c in free}
-    for name in (column, *SYNONYMS.get(column, ())):
+    names = (column, *SYNONYMS.get(column, ()))
+    for name in names:
         if name in by_lower:
             return by_lower[name]
-    return next(iter(get_close_matches(column, free, n=1)), None)
+    for name in names:
+        if near := get_close_matches(name, by_lower, n=1, cutoff=cutoff if name == column else 0.85):
+            return by_lower[near[0]]
+    return None

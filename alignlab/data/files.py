@@ -75,7 +75,7 @@ def _read_jsonl(path: Path, stream: IO[bytes]) -> Located:
                 continue
             where = f"{path}, row {number}"
             try:
-                yield where, _row(json.loads(line))
+                yield where, _row(json.loads(line.rstrip("\n")))
             except json.JSONDecodeError as error:
                 yield where, RowProblem(f"not JSON: {error.msg} (line {number}, column {error.colno})")
 

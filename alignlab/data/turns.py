@@ -38,7 +38,8 @@ def _turn(turn: Any, at: str) -> Message:
         raise RowProblem(f"{at} is {type_name(turn)}, wanted {{role, content}}")
     if missing := {"role", "content"} - turn.keys():
         keys = ", ".join(f"`{key}`" for key in sorted(missing))
-        raise RowProblem(f"{at} has no {keys}; found: {', '.join(map(str, turn)) or 'nothing'}")
+        hint = " (`source: sharegpt` reads those)" if {"from", "value"} <= turn.keys() else ""
+        raise RowProblem(f"{at} has no {keys}; found: {', '.join(map(str, turn)) or 'nothing'}{hint}")
     role, content = turn["role"], turn["content"]
     if role not in ROLES:
         near = f"did you mean {ROLE_SYNONYMS[role]!r}?" if role in ROLE_SYNONYMS else did_you_mean(str(role), ROLES)

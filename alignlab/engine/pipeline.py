@@ -13,7 +13,7 @@ import transformers
 import alignlab
 from alignlab import builtin, ops
 from alignlab.config import LoadedRecipe, dump_recipe
-from alignlab.data import Mixed, Split, corpus, load_split
+from alignlab.data import DEFAULT_TEMPLATE, Mixed, Split, corpus, load_split
 from alignlab.engine.base import prepare_base
 from alignlab.engine.checkpoint import checkpoints, read_progress
 from alignlab.engine.display import Display, numbers
@@ -136,9 +136,12 @@ class Pipeline:
         exported = {name: phase.model for name, phase in self.finished.items()}
         critic_from = next((exported[name] for name in reward_phases(planned.rewards)), None)
         models = load_roles(planned.method, base, self.recipe.model, critic_from)
+        tokenizer = load_tokenizer(base, self.recipe.model.trust_remote_code)
+        if split.summary.default_template:
+            tokenizer.chat_template = DEFAULT_TEMPLATE  # what it is trained on goes with the exported model
         run = EngineRun(
             models,
-            load_tokenizer(base, self.recipe.model.trust_remote_code),
+            tokenizer,
             seed=self.recipe.seed,
             rewards=load_rewards(planned.rewards, RewardContext(exported, device)),
             generator=planned.generator,

@@ -11,7 +11,7 @@ from alignlab.config.recipe import DataSettings, OptimizerSettings, PhaseSetting
 from alignlab.config.settings import Settings
 from alignlab.data import Mixed
 from alignlab.engine.optim import OptimizerFactory
-from alignlab.errors import RecipeError
+from alignlab.errors import PluginError, RecipeError
 from alignlab.generate import Generator
 from alignlab.method import Method, MethodSettings
 from alignlab.plugins import Plugins
@@ -41,7 +41,7 @@ class PlannedPhase:
 
     def inputs(self) -> dict[str, Any]:
         """Return the settings that the phase's result depends on."""
-        quiet = {"eval_every", "save_every", "num_samples", "eval_limit"}
+        quiet = {"eval_every", "save_every", "log_samples", "eval_limit"}
         assert isinstance(self.method, Settings)
         return {
             "method": self.method.model_dump(mode="json"),
@@ -63,7 +63,9 @@ def _plan_phase(loaded: LoadedRecipe, plugins: Plugins, index: int) -> PlannedPh
     values = dict(phase.optimizer)
     name = values.get("method")
     if not isinstance(name, str):
-        raise RecipeError("a phase's optimizer wants a `method`", where=loaded.positions.where((*at, "optimizer")))
+        raise RecipeError(
+            "a phase's optimizer wants a `method`", where=loaded.positions.where((*at, "optimizer", "algorithm"))
+        )
     cls: type[MethodSettings] = plugins.get("method", name, loaded.positions.where((*at, "optimizer", "method")))
     method, optimizer = _split_optimizer(loaded, cls, values, (*at, "optimizer"))
     sources = [plan_source(loaded, plugins, data, where) for data, where in phase_data(loaded.recipe, index)]
@@ -71,8 +73,10 @@ def _plan_phase(loaded: LoadedRecipe, plugins: Plugins, index: int) -> PlannedPh
         settings=phase,
         method=method,
         optimizer=optimizer,
-        factory=plugins.get("optimizer", optimizer.algorithm, loaded.positions.where((*at, "optimizer"))),
-        generator=plugins.get("generator", "torch"),
+        factory=plugins.get("optimizer", optimizer.algorithm, loaded.positions.where((*at, "optimizer", "algorithm"))),
+        generator=plugins.get(
+            "generator", optimizer.generator, loaded.positions.where((*at, "optimizer", "generator"))
+        ),
         sources=tuple(sources),
         rewards=plan_rewards(loaded, plugins, phase.reward, (*at, "reward")),
     )
@@ -82,6 +86,11 @@ def _split_optimizer(
     loaded: LoadedRecipe, cls: type[MethodSettings], values: Mapping[str, Any], at: tuple[str | int, ...]
 ) -> tuple[Method, OptimizerSettings]:
     """Split the `optimizer` mapping: the engine's keys, and the method's own; a key that neither has is an error."""
+    if clash := sorted(cls.model_fields.keys() & OptimizerSettings.model_fields.keys()):
+        raise PluginError(
+            f"method {cls.name!r} has settings that are the engine's: {', '.join(clash)}",
+            do="rename them in the method",
+        )
     engine = {key: value for key, value in values.items() if key in OptimizerSettings.model_fields}
     own = {key: value for key, value in values.items() if key not in engine}
     method = loaded.validate(cls, own, at, also=OptimizerSettings.model_fields)

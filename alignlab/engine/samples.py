@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def write_samples(phase: Phase, step: int) -> None:
     """Append answers to the first held-out prompts to samples.jsonl; for a reward model, its scores of rows there."""
     role = exported_role(phase.method.roles)
-    records = (phase.split.eval or phase.split.train)[: phase.settings.num_samples]
+    records = (phase.split.eval or phase.split.train)[: phase.settings.log_samples]
     path = phase.directory / "samples.jsonl"
     phase.run.begin(0, train=False)
     if phase.method.roles[role].head == "lm":

@@ -33,9 +33,7 @@ def build_tokenizer(template=None, bos=None, eos="</s>", sentencepiece=False):
     if sentencepiece:
         bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
         bpe.decoder = decoders.Metaspace(prepend_scheme="always", split=False)
-        alphabet = sorted(
-            {c for text in TEXT for c in text} | set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ▁[]/")
-        )
+        alphabet = sorted({*"".join(TEXT), "▁"})
     else:
         bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         bpe.decoder = decoders.ByteLevel()

@@ -48,7 +48,7 @@ def test_a_real_pair_shares_its_prompt_and_acts_on_the_last_turn(load, chatml, s
     record = load(HH, "preference", chatml, source="hh", limit=1, context_length=8192).train[0]
     assert [turn["role"] for turn in record.columns["prompt"]] == ["user", "assistant"] * 2 + ["user"]
     assert said(chatml, record.samples["chosen"]).startswith("No, sorry!  All of these involve a pen")
-    assert said(chatml, record.samples["rejected"]).endswith("unzip their zipper. It’s really funny.<|im_end|>")
+    assert said(chatml, record.samples["rejected"]).endswith("really funny.<|im_end|>")
 
 
 @real
@@ -75,9 +75,14 @@ def test_alpaca_joins_instruction_and_input(load, chatml, said):
 
 def test_alpaca_without_its_columns_names_the_nearest(load):
     with pytest.raises(
-        DataError, match=r"wants the columns `instruction`, `output`(?s:.*)`output`: did you mean 'outptu'"
+        DataError, match=r"wants the columns `instruction`, `output`(?s:.*)`output` is missing: did you mean 'outptu'"
     ):
         load([{"instruction": "a", "outptu": "b"}], "completion", source="alpaca")
+
+
+def test_an_adapter_offers_no_renaming_that_it_does_not_have(load):
+    with pytest.raises(DataError, match=r"`chosen` is missing: did you mean 'choosen'\?$"):
+        load([{"choosen": "a", "rejected": "b"}], "preference", source="hh")
 
 
 def test_a_null_output_names_row_and_field(load):

@@ -30,10 +30,22 @@ def test_a_prompt_column_of_another_name_is_refused_with_the_nearest(load):
         ("completion", ("question", "answer"), "{prompt: question, completion: answer}"),
         ("preference", ("prompt", "choosen", "rejected"), "{chosen: choosen}"),
         ("prompt", ("query",), "{prompt: query}"),
+        ("completion", ("prompt", "respons"), "{completion: respons}"),
     ],
 )
 def test_wrong_column_names_are_answered_with_the_renaming(load, want, columns, hint):
     assert f"Rename with `columns: {hint}`" in refused(load, [dict.fromkeys(columns, "a b")], want)
+
+
+def test_a_column_that_is_only_named_after_the_prompt_is_not_taken_for_it(load):
+    rows = [{"prompt_id": "1", "chosen": "say a", "rejected": "say b"}]
+    assert load(rows, "preference").train[0].columns["prompt"] == "say"
+
+
+def test_a_dataset_with_a_column_like_a_prompt_can_still_hold_its_prompt_in_the_answers(load):
+    rows = [{"input": "1", "chosen": "say a", "rejected": "say b"}]
+    assert "if `chosen` and `rejected` hold the prompt, set `allow: [no_prompt]`" in refused(load, rows)
+    assert load(rows, "preference", allow=("no_prompt",)).train[0].columns["prompt"] == "say"
 
 
 def test_columns_of_no_meaning_list_those_found_and_wanted(load):
@@ -106,6 +118,7 @@ def test_a_missing_field_names_row_and_field(load):
         ({"prompt": [{"role": "human", "content": "a"}]}, "turn 1 has the role 'human'; did you mean 'user'?"),
         ({"prompt": [USER, {"role": "usre", "content": "a"}]}, "turn 2 has the role 'usre'; did you mean 'user'?"),
         ({"prompt": [{"role": "user", "text": "a"}]}, "turn 1 has no `content`; found: role, text"),
+        ({"prompt": [{"from": "human", "value": "a"}]}, "found: from, value (`source: sharegpt` reads those)"),
         ({"prompt": [{"role": "user", "content": None}]}, "turn 1: `content` is null"),
         ({"prompt": [USER, {"role": "assistant", "content": "a"}]}, "`prompt` ends with the assistant's turn"),
         ({"prompt": [USER], "chosen": [USER]}, "`chosen` is a conversation"),
@@ -195,7 +208,7 @@ def test_all_bad_rows_are_reported_together_the_first_five_by_number(load):
 def test_a_broken_line_is_reported_among_the_bad_rows(load, write):
     path = write("data.jsonl", '{"prompt": "a"}\n{"prompt"\n{"prompt": null}\n')
     text = refused(load, path, "prompt")
-    assert "2 of 3 rows cannot be used:\n  row 2: not JSON: Expecting ':' delimiter (line 2, column" in text
+    assert "2 of 3 rows cannot be used:\n  row 2: not JSON: Expecting ':' delimiter (line 2, column 10)" in text
     assert "\n  row 3: `prompt` is null" in text
 
 

@@ -36,7 +36,7 @@ def test_a_row_that_the_template_refuses_is_refused_from_the_cache_too(load, tmp
     rows = [{"prompt": [user, user], "chosen": "b", "rejected": "c"}]
     texts = []
     for _ in range(2):
-        with pytest.raises(Exception, match="row 1: the chat template .* roles must alternate") as caught:
+        with pytest.raises(Exception, match=r"row 1: the chat template .* roles must alternate") as caught:
             load(rows, "preference", llama, cache=tmp_path / "cache")
         texts.append(str(caught.value))
     assert len(count) == 1 and texts[0] == texts[1]

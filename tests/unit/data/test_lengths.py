@@ -41,6 +41,6 @@ def test_an_answer_that_alone_is_too_long_cannot_be_helped():
 def test_truncated_rows_are_counted(load):
     rows = [{"prompt": "what is it ? " * 9, "completion": " a"}, {"prompt": "a", "completion": " b"}]
     split = load(rows, "completion", max_length=12, overlong="truncate_left")
-    assert [len(record.samples["completion"]) for record in split.train][0] == 12
+    assert len(split.train[0].samples["completion"]) == 12
     text = "1 row: the prompt's start cut off to fit `max_length`, 12 tokens (`overlong: truncate_left`) (row 1)"
     assert text in str(split.summary)

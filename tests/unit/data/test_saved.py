@@ -55,5 +55,5 @@ def test_columns_are_renamed(write):
 
 def test_a_column_to_rename_that_is_not_there_names_the_nearest(write):
     path = write("data.jsonl", [{"question": "a", "completion": "b"}])
-    with pytest.raises(DataError, match=r"found: `completion`, `question`(?s:.*)`quesion`: did you mean 'question'"):
+    with pytest.raises(DataError, match=r"found: `completion`, `question`(?s:.*)did you mean 'question'"):
         rows(path, columns={"prompt": "quesion"})

@@ -8,6 +8,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from alignlab.config import load_recipe
+from alignlab.data import DEFAULT_TEMPLATE
 from alignlab.engine.pipeline import Pipeline
 from alignlab.report import make_report
 
@@ -39,7 +40,20 @@ def write_pairs(path: Path) -> Path:
             "chosen": [{"role": "assistant", "content": f"{word}, of course"}],
             "rejected": [{"role": "assistant", "content": "no"}],
         }
-        for word in ("hello", "good day", "yes", "thanks", "please", "sorry", "welcome", "well", "fine", "sure", "hm", "oh")
+        for word in (
+            "hello",
+            "good day",
+            "yes",
+            "thanks",
+            "please",
+            "sorry",
+            "welcome",
+            "well",
+            "fine",
+            "sure",
+            "hm",
+            "oh",
+        )
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -61,6 +75,7 @@ def test_the_main_road_runs_from_a_directory_and_ends_in_plain_directories(tmp_p
         AutoModelForCausalLM.from_pretrained(output / phase / "model")
         trained = AutoTokenizer.from_pretrained(output / phase / "model")
         assert trained.get_vocab() == AutoTokenizer.from_pretrained(model).get_vocab()
-        assert trained.chat_template == AutoTokenizer.from_pretrained(model).chat_template
+        # A model that had no template was trained on alignlab's own, and says so.
+        assert trained.chat_template == (AutoTokenizer.from_pretrained(model).chat_template or DEFAULT_TEMPLATE)
     scorer = AutoModelForSequenceClassification.from_pretrained(output / "rm" / "model")
     assert scorer.config.num_labels == 1
