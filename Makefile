@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup demo test lint format
+.PHONY: setup demo demo-seeds hh-splits golden test lint format
 
 setup: $(INSTALLED)
 
@@ -16,6 +16,19 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard csrc/* csrc/*/*
 
 demo: setup
 	$(BIN)/alignlab demo
+
+# Slow proofs, with the numbers of README: PPO and DPO beat SFT for each of 5 seeds (about 20 minutes).
+demo-seeds: setup
+	$(BIN)/alignlab demo --seeds 0 1 2 3 4
+
+# The reward model of recipes/hh.yaml on 5 splits of the real preferences: make hh-splits HH=data.jsonl.gz
+HH ?= ../shared/data/hh-rlhf-harmless-base-test.jsonl.gz
+hh-splits: setup
+	$(BIN)/python benchmarks/hh_reward_model.py $(HH)
+
+# After a change that is meant to move the losses.
+golden: setup
+	cd tests && ../$(BIN)/python golden/test_golden.py
 
 test: lint
 	$(BIN)/python -m pytest

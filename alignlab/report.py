@@ -160,19 +160,23 @@ def show_report(report: Mapping[str, Any], output: Path, display: Display) -> No
     """Print the report: the table, the reward models, and the files to look at."""
     baseline = report["baseline"]
     names = list(next(iter(report["policies"].values()))["rewards"])
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("policy")
-    against = [f"{names[0]} over {baseline}", f"wins over {baseline}"] if names else []
-    for title in (*names, *against, f"KL to {baseline}", "tokens", "ended"):
-        table.add_column(title, justify="right")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    against = [f"over {baseline}", "wins"] if names else []
+    table.add_column("policy", no_wrap=True)
+    for title in (*names, *against, "KL", "tokens", "ended"):
+        table.add_column(title, justify="right", no_wrap=True)
     for policy, row in report["policies"].items():
         cells = [_pm(row["rewards"][name]) for name in names]
         if names:
             cells.append(_pm(row["gain"][names[0]], "+") if "gain" in row else "")
-            cells.append("{:.0%} [{:.0%}, {:.0%}]".format(*row["win_rate"]) if "win_rate" in row else "")
+            cells.append(_percent(row["win_rate"]) if "win_rate" in row else "")
         cells += [_pm(row["kl"]), f"{row['length']:.1f}", f"{row['finished']:.0%}"]
         table.add_row(policy, *cells)
-    display.say(f"{report['num_prompts']} held-out prompts, one answer each; ± and [ ] are 95% intervals, KL in nats")
+    display.say(f"{report['num_prompts']} held-out prompts, one answer each; ± and [ ] are 95% intervals")
+    if names:
+        display.say(
+            f"over {baseline}, wins: {names[0]} against {baseline}, prompt by prompt; KL: to {baseline}, in nats"
+        )
     display.console.print(table)
     for name, found in report["reward_models"].items():
         accuracy, low, high = found["accuracy"]
@@ -185,6 +189,11 @@ def show_report(report: Mapping[str, Any], output: Path, display: Display) -> No
 
 def _pm(value: Sequence[float], sign: str = "") -> str:
     return f"{value[0]:{sign}.2f}±{value[1]:.2f}"
+
+
+def _percent(value: Sequence[float]) -> str:
+    share, low, high = (100 * x for x in value)
+    return f"{share:.0f}% [{low:.0f}, {high:.0f}]"
 
 
 def _text(record: Record) -> str:

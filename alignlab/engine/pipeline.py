@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,20 +68,19 @@ class Pipeline:
         names = [phase.settings.name for phase in self.phases]
         if until is not None and until not in names:
             raise RecipeError(f"there is no phase {until!r}", where="--until", do=did_you_mean(until, names))
-        with locked(self.output):
+        with locked(self.output), ExitStack() as at_end:
             (self.output / "recipe.yaml").write_text(dump_recipe(self.recipe))
             manifest = self._manifest()
             write_json(self.output / "manifest.json", manifest)
             self._say_start(manifest)
             for tracker in self.trackers:
                 tracker.start(self.output, manifest)
+                at_end.callback(tracker.finish)
             self.plugins.event("on_run_start", manifest=manifest)
             for phase in self.phases[: len(names) if until is None else names.index(until) + 1]:
                 digest = self._run_phase(phase)
                 manifest["data"][phase.settings.name] = digest
                 write_json(self.output / "manifest.json", manifest)
-            for tracker in self.trackers:
-                tracker.finish()
             self.plugins.event("on_run_end", output=self.output)
         return self.output
 
@@ -92,12 +92,11 @@ class Pipeline:
         split = self.split(planned.sources, planned.method.rows, base, self.cache)
         wanted = fingerprint(
             base_print,
-            planned.inputs(),
+            planned.inputs(self.plugins.used()),
             split.digest,
             self.recipe.seed,
             self.recipe.model.dtype,
-            [self.finished[n].fingerprint for n in reward_phases(planned.rewards)],
-            self.plugins.used(),
+            [self.finished[origin].fingerprint for origin in reward_phases(planned.rewards)],
         )
         head = planned.method.roles[exported_role(planned.method.roles)].head
         done = Finished(directory, wanted, head)

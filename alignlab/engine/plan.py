@@ -39,14 +39,25 @@ class PlannedPhase:
     sources: tuple[Mixed, ...]
     rewards: tuple[PlannedReward, ...]
 
-    def inputs(self) -> dict[str, Any]:
-        """Return the settings that the phase's result depends on."""
+    def inputs(self, used: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        """Return the settings that the phase's result depends on, and the plugins that have a part in it.
+
+        `used` are all plugins of the run; one that only hooks in has a part in every phase.
+        """
+        named = {
+            ("method", self.optimizer.method),
+            ("optimizer", self.optimizer.algorithm),
+            ("generator", self.optimizer.generator),
+            *(("data", mixed.source.name) for mixed in self.sources),
+            *(("reward", reward.use) for reward in self.settings.reward),
+        }
         quiet = {"eval_every", "save_every", "log_samples", "eval_limit"}
         assert isinstance(self.method, Settings)
         return {
             "method": self.method.model_dump(mode="json"),
             "optimizer": self.optimizer.model_dump(mode="json", exclude=quiet),
             "rewards": [r.model_dump(mode="json") for r in self.settings.reward],
+            "plugins": [p for p in used if (p["kind"], p["name"]) in named or p["kind"] == "hooks"],
         }
 
 

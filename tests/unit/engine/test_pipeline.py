@@ -162,6 +162,18 @@ def test_a_phase_whose_settings_changed_runs_again_and_the_old_one_is_kept(tmp_p
     assert not same(tmp_path / "run" / "dpo", tmp_path / "run" / "dpo.1")
 
 
+def test_a_phase_that_is_added_makes_no_other_run_again(tmp_path):
+    path = write_recipe(tmp_path)
+    recipe = yaml.safe_load(path.read_text())
+    added = recipe["phases"].pop()
+    path.write_text(yaml.safe_dump(recipe))
+    run(path)
+    path.write_text(yaml.safe_dump({**recipe, "phases": [*recipe["phases"], added]}))
+    _, lines = run(path)
+    assert sum("done already" in line for line in lines) == 3
+    assert any(line.startswith("dpo: done in") for line in lines)
+
+
 @pytest.mark.parametrize("phase", ["sft", "ppo"])
 def test_a_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path, phase):
     _, unbroken, _ = finished
