@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich import box
 from rich.table import Table
 from torch import Tensor
 
@@ -160,11 +159,11 @@ def show_report(report: Mapping[str, Any], output: Path, display: Display) -> No
     """Print the report: the table, the reward models, and the files to look at."""
     baseline = report["baseline"]
     names = list(next(iter(report["policies"].values()))["rewards"])
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     against = [f"over {baseline}", "wins"] if names else []
-    table.add_column("policy", no_wrap=True)
+    table.add_column("policy")
     for title in (*names, *against, "KL", "tokens", "ended"):
-        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column(title, justify="right")
     for policy, row in report["policies"].items():
         cells = [_pm(row["rewards"][name]) for name in names]
         if names:

@@ -15,16 +15,20 @@ from alignlab.engine.run import EngineRun
 from alignlab.generate import TorchGenerator
 from alignlab.method import Method
 from alignlab.models import load_tokenizer, new_model
-from alignlab.plugins import Plugins
+from alignlab.plugins import Plugins, installed
 from alignlab.rewards import FunctionReward, Rewards, Weighted
 
 KINDS = {"completion": "demonstrations", "preference": "preferences", "prompt": "prompts"}
+# Settings that let a method show more of itself than its defaults do.
 METHODS: dict[str, dict[str, Any]] = {
-    "sft": {},
     "reward_model": {"center_coef": 0.01},
     "ppo": {"max_new_tokens": 8, "minibatches": 2, "passes": 2, "entropy_coef": 0.01},
-    "dpo": {},
 }
+
+
+def registered() -> list[str]:
+    """Every method that alignlab itself installs."""
+    return sorted(f.name for f in installed() if f.kind == "method" and f.distribution == "alignlab")
 
 
 def source(kind: str, num_rows: int = 64) -> Mixed:
@@ -47,7 +51,7 @@ def split_for(base: Path, rows: str, num_rows: int = 64) -> Split:
 
 def method(name: str, **settings: Any) -> Method:
     cls = Plugins(builtin).get("method", name)
-    return cls(**{**METHODS[name], **settings})
+    return cls(**{**METHODS.get(name, {}), **settings})
 
 
 def word_count(prompts: Any, completions: Any, completion_ids: Any, **columns: Any) -> list[float]:

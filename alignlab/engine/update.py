@@ -41,7 +41,7 @@ def accumulate(
         if backward:
             (loss.total / count).backward()
         for name, value in {"loss": loss.total, **loss.metrics}.items():
-            value = value.detach().double()
+            value = value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)  # mps has no fp64
             sums[name] = sums[name] + value if name in sums else value
     return Sums({name: float(value) for name, value in sums.items()}, count)
 
