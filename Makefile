@@ -28,7 +28,7 @@ hh-splits: setup
 
 # After a change that is meant to move the losses.
 golden: setup
-	cd tests && ../$(BIN)/python golden/test_golden.py
+	PYTHONPATH=tests $(BIN)/python tests/golden/test_golden.py
 
 test: lint
 	$(BIN)/python -m pytest
