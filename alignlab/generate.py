@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from alignlab.config.settings import Settings
+from alignlab.data import stop_tokens
 from alignlab.errors import DataError, ModelError
 from alignlab.models import config_context
 
@@ -239,10 +240,11 @@ class _Chunk:
 
 
 def eos_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Return the tokens that end an answer: the tokenizer's EOS and those of the model's generation config."""
+    """Return what ends an answer: EOS, the chat template's end of a turn, and what the generation config lists."""
     config = getattr(model.generation_config, "eos_token_id", None)
     listed = config if isinstance(config, list) else [config]
-    return {token for token in (tokenizer.eos_token_id, *listed) if isinstance(token, int)}
+    ends = set() if tokenizer.eos_token_id is None else stop_tokens(tokenizer)
+    return {token for token in listed if isinstance(token, int)} | ends
 
 
 def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:

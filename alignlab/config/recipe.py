@@ -1,6 +1,6 @@
 """What a recipe says: one model, and a list of phases, each of them data x reward x optimizer."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -27,8 +27,8 @@ class ModelSettings(Settings):
 
     path: str | None = None
     new: NewModelSettings | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """The type that weights are kept in. Autocast is the optimizer's `precision`."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """The type that weights are kept in; bfloat16 loses small updates. Autocast is the optimizer's `precision`."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     gradient_checkpointing: bool = False
     trust_remote_code: bool = False
@@ -144,7 +144,7 @@ class Recipe(Settings):
     """A whole recipe."""
 
     output: str
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     model: ModelSettings
     data: dict[str, Any] = {}
     """What every phase's `data` starts from."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from alignlab.config.recipe import ModelSettings
 from alignlab.engine.files import read_json, write_json
 from alignlab.engine.plan import fingerprint
-from alignlab.models import new_model
+from alignlab.models import find, new_model
 
 
 def prepare_base(
@@ -20,7 +20,8 @@ def prepare_base(
     """
     if settings.new is None:
         assert settings.path is not None
-        return settings.path, fingerprint(settings.path, _content(Path(settings.path)))
+        path = find(settings.path)
+        return path, fingerprint(path, content(Path(path)))
     texts = list(corpus())
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
     wanted = fingerprint(settings.new.model_dump(), digest, seed)
@@ -31,7 +32,7 @@ def prepare_base(
     return str(directory), wanted
 
 
-def _content(directory: Path) -> list[tuple[str, str]]:
+def content(directory: Path) -> list[tuple[str, str]]:
     """Return name and hash of every file of a model directory; nothing for a hub id."""
     if not directory.is_dir():
         return []

@@ -1,5 +1,6 @@
 """Checkpoints: weights and optimizer state in safetensors, the rest in JSON, written beside and renamed."""
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ def save_checkpoint(
     keep: int = 2,
 ) -> Path:
     """Write `directory/step-N`, then remove all but the newest `keep`."""
+    _check_state(progress.state)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"step-{progress.step:06d}"
     beside = directory / f".{path.name}.tmp"
@@ -54,9 +56,23 @@ def save_checkpoint(
     return path
 
 
+def _check_state(state: dict[str, Any]) -> None:
+    """Raise for what would come back changed: tensors, tuples, keys that are not text."""
+    for key, value in state.items():
+        try:
+            same = json.loads(json.dumps({key: value})) == {key: value}
+        except TypeError:
+            same = False
+        if not same:
+            raise CheckpointError(
+                f"run.state[{key!r}] is {value!r:.80}, which cannot be saved as it is",
+                do="keep numbers, text, lists and dicts with text keys in run.state",
+            )
+
+
 def checkpoints(directory: Path) -> list[Path]:
     """Return the checkpoints of a phase, oldest first."""
-    return sorted(directory.glob("step-*"))
+    return sorted(directory.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def read_progress(path: Path) -> Progress:

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from alignlab.errors import CheckpointError
 def write_json(path: Path, value: Any) -> None:
     """Write JSON beside and rename, so that a reader never sees half of it."""
     beside = path.with_name(path.name + ".tmp")
-    beside.write_text(json.dumps(value, indent=2, default=str) + "\n")
+    beside.write_text(json.dumps(value, indent=2) + "\n")
     os.replace(beside, path)
 
 
@@ -31,7 +30,7 @@ def read_json(path: Path) -> Any:
 
 def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
     """Append one line."""
-    with path.open("a", encoding="utf-8") as file:
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
@@ -40,7 +39,7 @@ def keep_until(path: Path, step: int) -> None:
     if not path.is_file():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):  # not splitlines: U+2028 may stand in an answer
         try:
             row = json.loads(line)
         except ValueError:
@@ -50,16 +49,6 @@ def keep_until(path: Path, step: int) -> None:
     beside = path.with_name(path.name + ".tmp")
     beside.write_text("".join(kept), encoding="utf-8")
     os.replace(beside, path)
-
-
-def replace_directory(beside: Path, directory: Path) -> None:
-    """Rename a finished directory into place; the old one is only removed once the new one stands."""
-    old = directory.with_name(directory.name + ".old")
-    if directory.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(directory, old)
-    os.replace(beside, directory)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def move_aside(directory: Path) -> Path:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from alignlab.config.recipe import ModelSettings
 from alignlab.method import Role
+from alignlab.models import load_config
 
 GIB = 1 << 30
 
@@ -24,7 +25,7 @@ class ModelSize:
 
 def model_size(path: str, trust_remote_code: bool = False) -> ModelSize:
     """Count a model's parameters from its config, on the meta device: no weight is read."""
-    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    config = load_config(path, trust_remote_code)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     text = config.get_text_config()

@@ -23,6 +23,8 @@ from alignlab.engine.roles import exported_role
 from alignlab.engine.run import EngineRun
 from alignlab.engine.samples import write_samples
 from alignlab.engine.trackers import Tracker
+from alignlab.errors import PluginError, TrainingError
+from alignlab.generate import eos_tokens
 from alignlab.method import Loss, Method
 from alignlab.models import save_model
 from alignlab.plugins import Plugins
@@ -54,6 +56,19 @@ class Phase:
 
     def train(self) -> dict[str, float]:
         """Run the phase from its last checkpoint on; return the last evaluation."""
+        try:
+            return self._train()
+        except (torch.OutOfMemoryError, PluginError) as error:
+            if not isinstance(error.__cause__ or error, torch.OutOfMemoryError):
+                raise
+            raise TrainingError(
+                f"out of memory: {str(error.__cause__ or error).splitlines()[0]}",
+                where=f"phase {self.name}",
+                do=f"lower `microbatch_tokens` (now {self.settings.microbatch_tokens}; the result stays the same), or "
+                "set model.gradient_checkpointing; then run again to go on from the last checkpoint",
+            ) from error
+
+    def _train(self) -> dict[str, float]:
         models = self.run.models
         torch.manual_seed(self.run.seed)
         groups = parameter_groups(models.values(), self.settings.weight_decay)
@@ -101,6 +116,10 @@ class Phase:
         for group in optimizer.param_groups:
             group["lr"] = lr
         batch = self._collect(self._records(step))
+        if not len(batch):
+            raise TrainingError(
+                "the data stage gave a batch without rows", where=f"{self.name}, step {step}", do="keep some of them"
+            )
         seen: list[dict[str, float]] = []
         for part in itertools.chain.from_iterable(
             minibatches(batch, self.method.minibatches, self._order_rng()) for _ in range(self.method.passes)
@@ -152,7 +171,9 @@ class Phase:
 
     def _evaluate(self, step: int) -> dict[str, float]:
         """Run the stages over the held-out records without training; the same draws at every evaluation."""
-        records = self.split.eval[: self.settings.eval_limit]
+        # In a fixed random order, so that a limit takes of every source of a mixture.
+        order = epoch_order(len(self.split.eval), 0, 0)[: self.settings.eval_limit]
+        records = [self.split.eval[i] for i in order]
         state = copy.deepcopy(self.run.state)
         self.run.begin(0, train=False)
         sums: dict[str, float] = {}
@@ -185,6 +206,9 @@ class Phase:
     def _export(self, evaluated: Mapping[str, float]) -> None:
         """Write the trained model as a plain Hugging Face directory, with what alignlab knows of it beside."""
         directory = self.directory / "model"
-        save_model(self.run.models[exported_role(self.method.roles)], self.run.tokenizer, directory)
+        model = self.run.models[exported_role(self.method.roles)]
+        if model.can_generate():
+            model.generation_config.eos_token_id = sorted(eos_tokens(model, self.run.tokenizer))
+        save_model(model, self.run.tokenizer, directory)
         about: dict[str, Any] = {"method": self.method.name, "phase": self.name, "eval": dict(evaluated)}
         write_json(directory / "alignlab.json", about)

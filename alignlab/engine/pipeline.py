@@ -142,6 +142,7 @@ class Pipeline:
             models,
             tokenizer,
             seed=self.recipe.seed,
+            phase=planned.settings.name,
             rewards=load_rewards(planned.rewards, RewardContext(exported, device)),
             generator=planned.generator,
             microbatch_tokens=planned.optimizer.microbatch_tokens,

@@ -51,7 +51,7 @@ class PlannedPhase:
             *(("data", mixed.source.name) for mixed in self.sources),
             *(("reward", reward.use) for reward in self.settings.reward),
         }
-        quiet = {"eval_every", "save_every", "log_samples", "eval_limit"}
+        quiet = {"eval_every", "save_every", "log_samples", "eval_limit", "microbatch_tokens"}
         assert isinstance(self.method, Settings)
         return {
             "method": self.method.model_dump(mode="json"),

@@ -1,5 +1,6 @@
 """The engine's side of `Run`: everything that a method may ask for, on the models of its roles."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -26,6 +27,7 @@ class EngineRun:
         tokenizer: PreTrainedTokenizerBase,
         *,
         seed: int,
+        phase: str = "",
         rewards: Rewards | None = None,
         generator: Generator | None = None,
         microbatch_tokens: int = 16384,
@@ -38,7 +40,7 @@ class EngineRun:
         self.generator = generator
         self.microbatch_tokens = microbatch_tokens
         self.precision = precision
-        self.seed = seed
+        self.seed, self.phase = seed, phase
         self.rng = torch.Generator()
         self.state: dict[str, Any] = {}
         self.train = True
@@ -49,7 +51,9 @@ class EngineRun:
     def begin(self, step: int, *, train: bool = True) -> None:
         """Seed `rng` for a step. Nothing of it is saved: a resumed run seeds the same step in the same way."""
         self.train = train
-        self.rng.manual_seed((self.seed * 1_000_003 + step) * 2 + train)
+        # torch reads the lower 32 bits only: a digest spreads what differs over them.
+        digest = hashlib.sha256(f"{self.seed} {self.phase} {step} {train}".encode()).digest()
+        self.rng.manual_seed(int.from_bytes(digest[:4], "little"))
         self._logged = {}
 
     def log(self, **metrics: float) -> None:

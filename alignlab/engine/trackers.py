@@ -40,7 +40,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         if phase not in self._writers:
-            self._writers[phase] = SummaryWriter(str(self._directory / phase))
+            self._writers[phase] = SummaryWriter(str(self._directory / phase), purge_step=step)
         for name, value in metrics.items():
             self._writers[phase].add_scalar(name, value, step)
 
@@ -63,10 +63,14 @@ class WandB:
             raise PluginError(
                 "the tracker wandb needs a package that is not installed", do="pip install wandb"
             ) from error
+        self._phases: set[str] = set()
         self._run = wandb.init(project="alignlab", dir=str(output), name=output.name, config=dict(manifest))
 
     def log(self, phase: str, step: int, metrics: Mapping[str, float]) -> None:
         """Log under "phase/metric", against the phase's own steps."""
+        if phase not in self._phases:
+            self._phases.add(phase)
+            self._run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
         self._run.log({f"{phase}/{name}": value for name, value in metrics.items()} | {f"{phase}/step": step})
 
     def finish(self) -> None:

@@ -55,7 +55,7 @@ def step(
     max_grad_norm: float | None,
     save_bad_batch: Path,
 ) -> float:
-    """Clip, step, and clear the gradients; return the norm before clipping.
+    """Clip by the norm over all trained roles, step, and clear the gradients; return the norm before clipping.
 
     A loss or a gradient that is not finite stops the run, with the batch saved (PPO.md row 22).
     """
@@ -64,7 +64,8 @@ def step(
     norm = float(nn.utils.clip_grad_norm_(trained, limit))
     if not math.isfinite(norm) or not math.isfinite(sums.values["loss"]):
         save_bad_batch.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}, save_bad_batch)
+        tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
+        torch.save({**tensors, "where": [record.where for record in batch.records]}, save_bad_batch)
         raise TrainingError(
             f"the loss is {sums.values['loss'] / sums.count:.4g} and the norm of its gradient {norm:.4g}",
             where=f"the batch is saved in {save_bad_batch}",

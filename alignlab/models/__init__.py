@@ -11,16 +11,18 @@ from alignlab.models.forward import (
 from alignlab.models.load import is_checkpointing, load_model, resolve_device
 from alignlab.models.new import new_model
 from alignlab.models.save import save_model
-from alignlab.models.source import config_context, context_length
+from alignlab.models.source import config_context, context_length, find, load_config
 from alignlab.models.tokenizer import load_tokenizer
 
 __all__ = [
     "config_context",
     "context_length",
+    "find",
     "head_is_separable",
     "hidden_states",
     "is_checkpointing",
     "lm_logits",
+    "load_config",
     "load_model",
     "load_tokenizer",
     "logits_at",

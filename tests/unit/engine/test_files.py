@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from alignlab.engine.files import append_jsonl, keep_until, locked, move_aside, read_json, replace_directory, write_json
+from alignlab.engine.files import append_jsonl, keep_until, locked, move_aside, read_json, write_json
 from alignlab.errors import CheckpointError
 
 
@@ -45,14 +45,14 @@ def test_move_aside_takes_the_first_free_number(tmp_path):
         assert move_aside(tmp_path / "sft").name == expected
 
 
-def test_replace_directory_leaves_only_the_new_one(tmp_path):
-    old, new = tmp_path / "model", tmp_path / "beside"
-    old.mkdir()
-    new.mkdir()
-    (new / "weights").write_text("new")
-    replace_directory(new, old)
-    assert [p.name for p in tmp_path.iterdir()] == ["model"]
-    assert (old / "weights").read_text() == "new"
+def test_an_answer_with_a_line_separator_is_one_line_and_survives_a_resume(tmp_path):
+    path = tmp_path / "samples.jsonl"
+    for step in (1, 2):
+        append_jsonl(path, {"step": step, "completion": "one\u2028two\u0085three \ud83d"})
+    keep_until(path, 2)
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert rows[0]["completion"].startswith("one\u2028two\u0085three")
 
 
 def test_a_damaged_json_file_is_an_error_that_names_it(tmp_path):
