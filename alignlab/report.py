@@ -10,17 +10,18 @@ from rich.table import Table
 from torch import Tensor
 
 from alignlab.batch import Record
-from alignlab.config import LoadedRecipe, report_data
+from alignlab.config import LoadedRecipe
 from alignlab.config.recipe import ReportSettings
+from alignlab.data import Split, epoch_order
 from alignlab.engine.display import Display
 from alignlab.engine.files import read_json, write_json
 from alignlab.engine.intervals import half_width, wilson
 from alignlab.engine.pipeline import Pipeline, load_rewards
-from alignlab.engine.plan import fingerprint, plan_rewards, plan_source
+from alignlab.engine.plan import fingerprint, plan_rewards, report_sources
 from alignlab.engine.run import EngineRun
 from alignlab.errors import CheckpointError
 from alignlab.models import load_model, load_tokenizer, resolve_device
-from alignlab.rewards import RewardContext, Rewards, texts
+from alignlab.rewards import Rewards, texts
 
 FILE = "report.json"
 
@@ -47,16 +48,17 @@ def make_report(loaded: LoadedRecipe, pipeline: Pipeline) -> dict[str, Any] | No
     finished = pipeline.finished
     names = settings.phases or [name for name, phase in finished.items() if phase.head == "lm"]
     names = [settings.baseline, *(name for name in names if name != settings.baseline)]
-    made_of = fingerprint(settings.model_dump(mode="json"), [(n, finished[n].fingerprint) for n in finished])
+    base = str(finished[settings.baseline].model)
+    split = pipeline.split(report_sources(loaded, pipeline.plugins), "prompt", base, pipeline.cache)
+    made_of = fingerprint(
+        settings.model_dump(mode="json"), split.digest, [(n, finished[n].fingerprint) for n in finished]
+    )
     path = pipeline.output / FILE
     if path.is_file() and read_json(path).get("fingerprint") == made_of:
         return dict(read_json(path))
+    records = _prompts(split, settings.num_prompts)
     planned = plan_rewards(loaded, pipeline.plugins, settings.reward, ("report", "reward"))
-    context = RewardContext(
-        {name: phase.model for name, phase in finished.items()}, resolve_device(loaded.recipe.model.device)
-    )
-    rewards = load_rewards(planned, context)
-    records = _prompts(loaded, pipeline, settings)
+    rewards = load_rewards(planned, pipeline.reward_context(pipeline.report_tokens))
     measured = {name: _answer(name, records, settings, pipeline, rewards) for name in names}
     report = {
         "fingerprint": made_of,
@@ -73,13 +75,10 @@ def make_report(loaded: LoadedRecipe, pipeline: Pipeline) -> dict[str, Any] | No
     return report
 
 
-def _prompts(loaded: LoadedRecipe, pipeline: Pipeline, settings: ReportSettings) -> list[Record]:
-    """Return the held-out records to answer, each prompt once."""
-    sources = [plan_source(loaded, pipeline.plugins, data, at) for data, at in report_data(loaded.recipe)]
-    base = str(pipeline.finished[settings.baseline].model)
-    split = pipeline.split(tuple(sources), "prompt", base, pipeline.cache)
-    once = {record.samples["prompt"].tokens: record for record in split.eval}
-    return list(once.values())[: settings.num_prompts]
+def _prompts(split: Split, num: int) -> list[Record]:
+    """Return held-out records to answer, each prompt once, in a fixed random order."""
+    drawn = [split.eval[i] for i in epoch_order(len(split.eval), 0, 0)]
+    return list({record.samples["prompt"].tokens: record for record in drawn}.values())[:num]
 
 
 def _answer(
@@ -88,14 +87,20 @@ def _answer(
     """Sample one answer to each prompt from a phase's policy, and measure it."""
     device = resolve_device(pipeline.recipe.model.device)
     paths = {"policy": pipeline.finished[name].model, "baseline": pipeline.finished[settings.baseline].model}
-    models = {
-        role: load_model(str(path), "lm", dtype=torch.float32, device=device).requires_grad_(False)
-        for role, path in paths.items()
+    settings_of = pipeline.recipe.model
+    trust = settings_of.trust_remote_code
+    dtype = getattr(torch, settings_of.dtype)
+    loaded = {
+        path: load_model(str(path), "lm", dtype=dtype, device=device, trust_remote_code=trust).requires_grad_(False)
+        for path in set(paths.values())
     }
+    models = {role: loaded[path] for role, path in paths.items()}
     run = EngineRun(
         models,
-        load_tokenizer(str(paths["policy"])),
+        load_tokenizer(str(paths["policy"]), trust),
         seed=pipeline.recipe.seed,
+        phase="report",
+        microbatch_tokens=pipeline.report_tokens,
         generator=pipeline.plugins.get("generator", settings.generator),
     )
     run.begin(0, train=False)
@@ -105,10 +110,10 @@ def _answer(
         kl = run.kl("policy", "baseline", batch, temperature=settings.temperature).sum(1)
         components = rewards(run, batch)[1] if rewards else {}
     return Answers(
-        rewards={key: values.double().cpu() for key, values in components.items()},
-        kl=kl.double().cpu(),
-        length=batch.acted.sum(1).double().cpu(),
-        finished=batch.finished.double().cpu(),
+        rewards={key: values.cpu().double() for key, values in components.items()},
+        kl=kl.cpu().double(),
+        length=batch.acted.sum(1).cpu().double(),
+        finished=batch.finished.cpu().double(),
         texts=[_text_of(completion) for completion in texts(run, batch)[1]],
     )
 
@@ -116,21 +121,25 @@ def _answer(
 def _row(answers: Answers, baseline: Answers) -> dict[str, Any]:
     """Return one policy's line: means with half widths of 95% intervals, differences and win rate by prompt."""
     row: dict[str, Any] = {
-        "rewards": {name: [float(x.mean()), half_width(x)] for name, x in answers.rewards.items()},
-        "kl": [float(answers.kl.mean()), half_width(answers.kl)],
+        "rewards": {name: _mean(x) for name, x in answers.rewards.items()},
+        "kl": _mean(answers.kl),
         "length": float(answers.length.mean()),
         "finished": float(answers.finished.mean()),
     }
     if answers is not baseline and answers.rewards:
-        row["gain"] = {}
-        for name, x in answers.rewards.items():
-            difference = x - baseline.rewards[name]
-            row["gain"][name] = [float(difference.mean()), half_width(difference)]
+        row["gain"] = {name: _mean(x - baseline.rewards[name]) for name, x in answers.rewards.items()}
         first = next(iter(answers.rewards))
         difference = answers.rewards[first] - baseline.rewards[first]
+        difference = difference[~difference.isnan()]
         share = float(((difference > 0).double() + 0.5 * (difference == 0).double()).mean())
         row["win_rate"] = [share, *wilson(share, len(difference))]
     return row
+
+
+def _mean(values: Tensor) -> list[float]:
+    """Return the mean and the half width of its interval, over the prompts on which the reward did not abstain."""
+    kept = values[~values.isnan()]
+    return [float(kept.mean()), half_width(kept)]
 
 
 def _reward_models(pipeline: Pipeline) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import asyncio
 import importlib
 import inspect
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -23,7 +24,7 @@ from alignlab.batch import Batch
 from alignlab.config.settings import Settings
 from alignlab.errors import RewardError
 from alignlab.method import Run
-from alignlab.models import load_model, load_tokenizer, sequence_scores
+from alignlab.models import find, load_config, load_model, load_tokenizer, sequence_scores
 
 
 class Reward(Protocol):
@@ -40,6 +41,9 @@ class RewardContext:
 
     models: Mapping[str, Path]  # the exported model of each finished phase
     device: torch.device
+    dtype: torch.dtype = torch.float32
+    trust_remote_code: bool = False
+    microbatch_tokens: int = 16384
 
 
 class RewardRule(Settings):
@@ -68,24 +72,52 @@ class RewardModelRule(RewardRule):
     path: str | None = None
     normalize: bool = True
 
+    @model_validator(mode="after")
+    def _one_of(self) -> "RewardModelRule":
+        if (self.from_phase is None) == (self.path is None):
+            raise ValueError("wants exactly one of `from` (a phase that trains a reward model) and `path`")
+        return self
+
+    def directory(self, models: Mapping[str, Path]) -> str:
+        """Return the directory or hub id that is loaded."""
+        return str(models[self.from_phase]) if self.from_phase is not None else find(str(self.path))
+
     def load(self, context: RewardContext) -> Reward:
         """Load the model of a phase of this run, or of a directory or hub id."""
-        if (self.from_phase is None) == (self.path is None):
-            raise RewardError("reward_model wants exactly one of `from` (a phase) and `path`", do="give one of them")
-        path = str(context.models[self.from_phase]) if self.from_phase else str(self.path)
-        model = load_model(path, "scalar", dtype=torch.float32, device=context.device).requires_grad_(False).eval()
+        path = self.directory(context.models)
+        trust = context.trust_remote_code
+        if not any("ForSequenceClassification" in name for name in load_config(path, trust).architectures or []):
+            raise RewardError(
+                "this is no reward model: it has no scalar head, so every score would be 0",
+                where=path,
+                do="name a phase that trains one, or a directory that AutoModelForSequenceClassification made",
+            )
+        model = load_model(path, "scalar", dtype=context.dtype, device=context.device, trust_remote_code=trust)
         mean, std = score_scale(Path(path)) if self.normalize else (0.0, 1.0)
-        return TrainedReward(model, load_tokenizer(path), mean, std, where=path)
+        tokenizer = load_tokenizer(path, trust)
+        return TrainedReward(model.requires_grad_(False), tokenizer, mean, std, path, context.microbatch_tokens)
 
 
 def score_scale(directory: Path) -> tuple[float, float]:
     """Return mean and std of a reward model's scores on its eval set, from alignlab.json in its directory."""
     file = directory / "alignlab.json"
-    measured = json.loads(file.read_text())["eval"] if file.is_file() else {}
+    try:
+        measured = json.loads(file.read_text()).get("eval", {}) if file.is_file() else {}
+    except ValueError as error:
+        raise RewardError(f"alignlab.json is damaged: {error}", where=str(file), do="restore or remove it") from error
     if "score_mean" not in measured:
+        logging.getLogger("alignlab").warning(
+            "%s: no scale was measured for its scores (hold rows out with `eval` when training it): used as they are",
+            directory,
+        )
         return 0.0, 1.0
     mean = measured["score_mean"]
-    return mean, max(math.sqrt(max(measured["score_square"] - mean**2, 0.0)), 1e-6)
+    std = math.sqrt(max(measured["score_square"] - mean**2, 0.0))
+    if std < 1e-6:
+        raise RewardError(
+            "the reward model gave every held-out answer the same score", where=str(directory), do="train it longer"
+        )
+    return mean, std
 
 
 @dataclass(frozen=True)
@@ -97,6 +129,7 @@ class TrainedReward:
     mean: float
     std: float
     where: str
+    microbatch_tokens: int
 
     def __call__(self, run: Run, batch: Batch) -> Tensor:
         """Score every row, float [B]."""
@@ -106,7 +139,10 @@ class TrainedReward:
                 where=self.where,
                 do="train the reward model from the same base model as the policy",
             )
-        return (sequence_scores(self.model, batch) - self.mean) / self.std
+        rows = torch.arange(len(batch), device=batch.tokens.device)
+        size = max(self.microbatch_tokens // max(batch.tokens.shape[1], 1), 1)
+        scores = [sequence_scores(self.model, batch.select(part)) for part in rows.split(size)]
+        return (torch.cat(scores) - self.mean) / self.std
 
 
 @dataclass(frozen=True)

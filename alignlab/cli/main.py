@@ -1,6 +1,7 @@
 """`alignlab COMMAND`: find the command, run it, and turn errors into what, where and what to do."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ COMMANDS = {
     "plugins": "list the installed plugins",
     "kernels": "list the implementations of every op on this machine",
 }
+MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full disk, a directory of others
 RESUMABLE = ("demo", "run")
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 1
 TRACEBACK = "--traceback"
@@ -58,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         again = ": run the same command again to go on from the last checkpoint" if name in RESUMABLE else ""
         return _say(f"interrupted{again}", INTERRUPTED)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in MENDABLE:
+            error = AlignlabError(
+                f"cannot write: {error.strerror}", where=error.filename, do="make room there, or set another `output`"
+            )
         if show_traceback:
             sys.excepthook(type(error), error, error.__traceback__)
             return USER_ERROR if isinstance(error, AlignlabError) else INTERNAL_ERROR

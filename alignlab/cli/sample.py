@@ -10,10 +10,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="a run directory, or any Hugging Face model directory")
     parser.add_argument("prompt", nargs="*", help="prompts; lines of standard input if none is given")
     parser.add_argument("--phase", action="append", help="only these phases' models")
-    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--max-new-tokens", type=positive, default=64)
     parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--num-samples", type=int, default=1, help="answers to each prompt")
+    parser.add_argument("--num-samples", type=positive, default=1, help="answers to each prompt")
     parser.add_argument("--seed", type=int, default=0)
+
+
+def positive(text: str) -> int:
+    """Parse a number above 0."""
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"wanted a whole number above 0, came {text!r}")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from alignlab.config import load_recipe
 from alignlab.data import prompt_record
 from alignlab.engine.files import read_json
 from alignlab.engine.run import EngineRun
@@ -18,7 +19,9 @@ def policies(path: Path, names: Sequence[str] | None) -> dict[str, Path]:
     """Return the language models of a run directory by phase; a model directory is its own."""
     if (path / "config.json").is_file():
         return {path.name: path}
-    found = {file.parent.name: file.parent / "model" for file in sorted(path.glob("*/phase.json"))}
+    recipe = path / "recipe.yaml"
+    phases = load_recipe(recipe).recipe.phases if recipe.is_file() else []
+    found = {p.name: path / p.name / "model" for p in phases if (path / p.name / "phase.json").is_file()}
     found = {name: model for name, model in found.items() if not _is_reward_model(model)}
     if not found:
         raise CheckpointError("there is no finished model here", where=str(path), do="name a run or model directory")

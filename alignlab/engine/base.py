@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from alignlab.config.recipe import ModelSettings
-from alignlab.engine.files import read_json, write_json
+from alignlab.engine.files import content, read_json, write_json
 from alignlab.engine.plan import fingerprint
 from alignlab.models import find, new_model
 
@@ -30,17 +30,3 @@ def prepare_base(
         new_model(settings.new, texts, directory, seed)
         write_json(about, {"fingerprint": wanted})
     return str(directory), wanted
-
-
-def content(directory: Path) -> list[tuple[str, str]]:
-    """Return name and hash of every file of a model directory; nothing for a hub id."""
-    if not directory.is_dir():
-        return []
-    found = []
-    for file in sorted(path for path in directory.iterdir() if path.is_file()):
-        digest = hashlib.sha256()
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 24):
-                digest.update(chunk)
-        found.append((file.name, digest.hexdigest()))
-    return found

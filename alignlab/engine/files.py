@@ -1,6 +1,7 @@
 """Files of a run directory: written beside and renamed, appended line by line, locked against a second run."""
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -86,3 +87,17 @@ def locked(output: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def content(directory: Path) -> list[tuple[str, str]]:
+    """Return name and hash of every file of a model directory; nothing for a hub id."""
+    if not directory.is_dir():
+        return []
+    found = []
+    for file in sorted(path for path in directory.iterdir() if path.is_file()):
+        digest = hashlib.sha256()
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 24):
+                digest.update(chunk)
+        found.append((file.name, digest.hexdigest()))
+    return found

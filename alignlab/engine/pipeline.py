@@ -22,14 +22,14 @@ from alignlab.engine.files import locked, move_aside, read_json, write_json
 from alignlab.engine.intervals import wilson
 from alignlab.engine.phase import Phase
 from alignlab.engine.plan import PlannedPhase, PlannedReward, fingerprint, plan
-from alignlab.engine.roles import exported_role, load_roles
+from alignlab.engine.roles import load_roles
 from alignlab.engine.run import EngineRun
 from alignlab.engine.trackers import Tracker
-from alignlab.errors import ModelError, RecipeError, did_you_mean
+from alignlab.errors import RecipeError, did_you_mean
 from alignlab.method import RowFormat
 from alignlab.models import context_length, load_tokenizer, resolve_device
 from alignlab.plugins import Plugins
-from alignlab.rewards import RewardContext, Rewards, Weighted
+from alignlab.rewards import RewardContext, RewardModelRule, Rewards, Weighted
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,7 @@ class Pipeline:
             self.recipe.model.dtype,
             [self.finished[origin].fingerprint for origin in reward_phases(planned.rewards)],
         )
-        head = planned.method.roles[exported_role(planned.method.roles)].head
-        done = Finished(directory, wanted, head)
+        done = Finished(directory, wanted, planned.head)
         self.finished[name] = done
         if self._is_done(directory, wanted):
             self.display.say(f"{name}: done already, its inputs did not change")
@@ -120,7 +119,7 @@ class Pipeline:
         saved = checkpoints(directory / "checkpoints")
         found = None
         if about.is_file():
-            found = read_json(about)["fingerprint"]
+            found = read_json(about).get("fingerprint", "")
         elif saved:
             found = read_progress(saved[-1]).fingerprint
         if found is not None and found != wanted:
@@ -131,9 +130,9 @@ class Pipeline:
 
     def _phase(self, planned: PlannedPhase, done: Finished, base: str, split: Split) -> Phase:
         """Load the models and rewards of a phase."""
-        device = resolve_device(self.recipe.model.device)
-        exported = {name: phase.model for name, phase in self.finished.items()}
-        critic_from = next((exported[name] for name in reward_phases(planned.rewards)), None)
+        context = self.reward_context(planned.optimizer.microbatch_tokens)
+        rules = [reward.rule for reward in planned.rewards]
+        critic_from = next((r.directory(context.models) for r in rules if isinstance(r, RewardModelRule)), None)
         models = load_roles(planned.method, base, self.recipe.model, critic_from)
         tokenizer = load_tokenizer(base, self.recipe.model.trust_remote_code)
         if split.summary.default_template:
@@ -143,7 +142,7 @@ class Pipeline:
             tokenizer,
             seed=self.recipe.seed,
             phase=planned.settings.name,
-            rewards=load_rewards(planned.rewards, RewardContext(exported, device)),
+            rewards=load_rewards(planned.rewards, context),
             generator=planned.generator,
             microbatch_tokens=planned.optimizer.microbatch_tokens,
             precision=planned.optimizer.precision,
@@ -162,6 +161,22 @@ class Pipeline:
             display=self.display,
         )
 
+    @property
+    def report_tokens(self) -> int:
+        """Tokens in one forward pass of the report: what the phases can take."""
+        return min(phase.optimizer.microbatch_tokens for phase in self.phases)
+
+    def reward_context(self, microbatch_tokens: int) -> RewardContext:
+        """Return what rewards are loaded with."""
+        model = self.recipe.model
+        return RewardContext(
+            {name: phase.model for name, phase in self.finished.items()},
+            resolve_device(model.device),
+            getattr(torch, model.dtype),
+            model.trust_remote_code,
+            microbatch_tokens,
+        )
+
     def _base(self, planned: PlannedPhase) -> tuple[str, str]:
         """Return what a phase starts from, and a fingerprint of it."""
         origin = planned.settings.from_
@@ -171,12 +186,6 @@ class Pipeline:
                 self.recipe.model, lambda: corpus(first.sources), self.output / "base-model", self.recipe.seed
             )
         start = self.finished[origin]
-        roles = planned.method.roles
-        if start.head == "scalar" and roles[exported_role(roles)].head == "lm":
-            raise ModelError(
-                f"phase {planned.settings.name!r} trains a language model, but {origin!r} made a reward model",
-                do="set `from` to a phase that makes a language model",
-            )
         return str(start.model), start.fingerprint
 
     def split(self, sources: tuple[Mixed, ...], rows: RowFormat, base: str, cache: Path | None) -> Split:

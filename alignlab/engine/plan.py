@@ -1,19 +1,24 @@
 """From a recipe to what will run: every name resolved, every setting checked, before anything is trained."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from alignlab.config import LoadedRecipe, phase_data
+from alignlab.config import LoadedRecipe, phase_data, report_data
 from alignlab.config.recipe import DataSettings, OptimizerSettings, PhaseSettings, RewardSettings
 from alignlab.config.settings import Settings
 from alignlab.data import Mixed
+from alignlab.engine.files import content
 from alignlab.engine.optim import OptimizerFactory
+from alignlab.engine.roles import exported_role
 from alignlab.errors import PluginError, RecipeError
 from alignlab.generate import Generator
 from alignlab.method import Method, MethodSettings
+from alignlab.models import find
 from alignlab.plugins import Plugins
 from alignlab.rewards import FunctionReward, RewardRule, import_function
 
@@ -39,6 +44,11 @@ class PlannedPhase:
     sources: tuple[Mixed, ...]
     rewards: tuple[PlannedReward, ...]
 
+    @property
+    def head(self) -> str:
+        """Return the head of the model that the phase exports."""
+        return self.method.roles[exported_role(self.method.roles)].head
+
     def inputs(self, used: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         """Return the settings that the phase's result depends on, and the plugins that have a part in it.
 
@@ -57,6 +67,7 @@ class PlannedPhase:
             "method": self.method.model_dump(mode="json"),
             "optimizer": self.optimizer.model_dump(mode="json", exclude=quiet),
             "rewards": [r.model_dump(mode="json") for r in self.settings.reward],
+            "code": [_code(reward.rule) for reward in self.rewards],
             "plugins": [p for p in used if (p["kind"], p["name"]) in named or p["kind"] == "hooks"],
         }
 
@@ -65,7 +76,19 @@ def plan(loaded: LoadedRecipe, plugins: Plugins) -> list[PlannedPhase]:
     """Resolve and check every phase of a recipe."""
     for i, name in enumerate(loaded.recipe.plugins):
         plugins.use(name, loaded.positions.where(("plugins", i)))
-    return [_plan_phase(loaded, plugins, index) for index in range(len(loaded.recipe.phases))]
+    phases = [_plan_phase(loaded, plugins, index) for index in range(len(loaded.recipe.phases))]
+    heads = {phase.settings.name: phase.head for phase in phases}
+    for index, phase in enumerate(phases):
+        at = ("phases", index)
+        if phase.head == "lm" and heads.get(phase.settings.from_ or "") == "scalar":
+            raise RecipeError(
+                f"{phase.settings.name!r} trains a language model, but {phase.settings.from_!r} makes a reward model",
+                where=loaded.positions.where((*at, "from")),
+                do="set `from` to a phase that makes a language model",
+            )
+        _check_rewards(loaded, phase.rewards, heads, (*at, "reward"))
+    _check_report(loaded, plugins, heads)
+    return phases
 
 
 def _plan_phase(loaded: LoadedRecipe, plugins: Plugins, index: int) -> PlannedPhase:
@@ -80,6 +103,15 @@ def _plan_phase(loaded: LoadedRecipe, plugins: Plugins, index: int) -> PlannedPh
     cls: type[MethodSettings] = plugins.get("method", name, loaded.positions.where((*at, "optimizer", "method")))
     method, optimizer = _split_optimizer(loaded, cls, values, (*at, "optimizer"))
     sources = [plan_source(loaded, plugins, data, where) for data, where in phase_data(loaded.recipe, index)]
+    rewards = plan_rewards(loaded, plugins, phase.reward, (*at, "reward"))
+    if (method.rows == "prompt") != bool(rewards) and (not rewards or cls.reward is MethodSettings.reward):
+        raise RecipeError(
+            f"method {name!r} {'takes no' if rewards else 'wants a'} reward",
+            where=loaded.positions.where((*at, "reward")),
+            do="remove `reward`"
+            if rewards
+            else "give the phase a `reward`, a list such as [{use: reward_model, from: rm}]",
+        )
     return PlannedPhase(
         settings=phase,
         method=method,
@@ -89,8 +121,57 @@ def _plan_phase(loaded: LoadedRecipe, plugins: Plugins, index: int) -> PlannedPh
             "generator", optimizer.generator, loaded.positions.where((*at, "optimizer", "generator"))
         ),
         sources=tuple(sources),
-        rewards=plan_rewards(loaded, plugins, phase.reward, (*at, "reward")),
+        rewards=rewards,
     )
+
+
+def _check_rewards(
+    loaded: LoadedRecipe, rewards: Sequence[PlannedReward], heads: Mapping[str, str], at: tuple[str | int, ...]
+) -> None:
+    """Check that rewards which are a phase's model are those of a reward model."""
+    for index, reward in enumerate(rewards):
+        origin = getattr(reward.rule, "from_phase", None)
+        if origin is not None and heads[origin] != "scalar":
+            raise RecipeError(
+                f"phase {origin!r} makes a language model, not a reward model",
+                where=loaded.positions.where((*at, index, "from")),
+                do=f"phases that make one: {', '.join(n for n, head in heads.items() if head == 'scalar') or 'none'}",
+            )
+
+
+def report_sources(loaded: LoadedRecipe, plugins: Plugins) -> tuple[Mixed, ...]:
+    """Resolve the report's data."""
+    return tuple(plan_source(loaded, plugins, data, at) for data, at in report_data(loaded.recipe))
+
+
+def _check_report(loaded: LoadedRecipe, plugins: Plugins, heads: Mapping[str, str]) -> None:
+    """Check everything that the report will need, before anything is trained for it."""
+    report = loaded.recipe.report
+    if report is None:
+        return
+    for at, name in [(("baseline",), report.baseline), *((("phases", i), n) for i, n in enumerate(report.phases))]:
+        if heads[name] != "lm":
+            where = loaded.positions.where(("report", *at))
+            raise RecipeError(f"phase {name!r} makes a reward model: it has no answers to compare", where=where)
+    plugins.get("generator", report.generator, loaded.positions.where(("report", "generator")))
+    _check_rewards(
+        loaded, plan_rewards(loaded, plugins, report.reward, ("report", "reward")), heads, ("report", "reward")
+    )
+    if all(mixed.data.eval == 0 for mixed in report_sources(loaded, plugins)):
+        raise RecipeError(
+            "the report compares answers to held-out prompts, and nothing is held out",
+            where=loaded.positions.where(("report", "data")),
+            do="set `eval` in the recipe's `data`, to a share such as 0.1 or a number of rows",
+        )
+
+
+def _code(rule: RewardRule | FunctionReward) -> str:
+    """Return a hash of what a reward is made of beside its settings: a function's file, a model's directory."""
+    if isinstance(rule, FunctionReward):
+        file = inspect.getsourcefile(inspect.unwrap(rule.function))
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    path = getattr(rule, "path", None)
+    return fingerprint(content(Path(find(path)))) if path else ""
 
 
 def _split_optimizer(

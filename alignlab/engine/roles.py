@@ -18,7 +18,7 @@ def exported_role(roles: Mapping[str, Role]) -> str:
 
 
 def load_roles(
-    method: Method, base: str | Path, settings: ModelSettings, reward_model: Path | None
+    method: Method, base: str | Path, settings: ModelSettings, reward_model: str | None
 ) -> dict[str, PreTrainedModel]:
     """Load every role from `base`; a critic beside a policy from the phase's reward model, if it has one.
 

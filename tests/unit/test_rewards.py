@@ -132,11 +132,16 @@ def test_a_trained_reward_model_is_normalised_by_what_it_measured(base, tmp_path
 
 def test_a_reward_model_with_another_tokenizer_stops_the_run(base, tmp_path, rollout):
     from alignlab.config.recipe import NewModelSettings
-    from alignlab.models import new_model
+    from alignlab.models import load_model, load_tokenizer, new_model, save_model
 
     other = NewModelSettings(hidden_size=32, num_layers=1, num_heads=2, vocab_size=300, context_length=64)
     new_model(other, ["other words"] * 9, tmp_path / "other", seed=0)
-    reward = RewardModelRule(path=str(tmp_path / "other")).load(RewardContext({}, torch.device("cpu")))
+    context = RewardContext({}, torch.device("cpu"))
+    with pytest.raises(RewardError, match="this is no reward model: it has no scalar head"):
+        RewardModelRule(path=str(tmp_path / "other")).load(context)
+    model = load_model(str(tmp_path / "other"), "scalar", dtype=torch.float32, device=context.device)
+    save_model(model, load_tokenizer(str(tmp_path / "other")), tmp_path / "scores")
+    reward = RewardModelRule(path=str(tmp_path / "scores"), normalize=False).load(context)
     with pytest.raises(RewardError, match="different tokenizers"):
         Rewards((Weighted("rm", reward),))(*rollout)
 

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from alignlab.config import load_recipe
 from alignlab.engine.display import Display
 from alignlab.engine.pipeline import Pipeline
-from alignlab.errors import CheckpointError, ModelError, TrainingError
+from alignlab.errors import CheckpointError, RecipeError, TrainingError
 from alignlab.report import make_report
 
 RECIPE = """
@@ -250,8 +250,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_batch_saved(tmp_path):
 
 def test_a_policy_cannot_start_from_a_reward_model(tmp_path):
     path = write_recipe(tmp_path)
-    with pytest.raises(ModelError, match="'rm' made a reward model"):
+    with pytest.raises(RecipeError, match="'dpo' trains a language model, but 'rm' makes a reward model") as raised:
         run(path, "phases.dpo.from=rm")
+    assert raised.value.where == "--set phases.dpo.from=rm"
+    assert not (tmp_path / "out" / "sft").exists()  # before anything was trained
 
 
 def test_the_critic_starts_from_the_reward_model_with_a_head_of_zero(finished):
