@@ -1,6 +1,7 @@
 """Turn pydantic's errors into plain words, with the place and the nearest right name."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -31,6 +32,29 @@ WANTED = {
     "string_pattern_mismatch": "text that matches {pattern}",
     "too_short": "at least {min_length} item(s)",
     "too_long": "at most {max_length} item(s)",
+}
+
+# What other libraries call it (TRL's and transformers' arguments), for whoever types that from habit.
+ELSEWHERE = {
+    "adam_beta1": "betas",
+    "adam_beta2": "betas",
+    "adam_epsilon": "eps",
+    "cliprange": "clip_low",
+    "cliprange_value": "value_clip",
+    "eval_steps": "eval_every",
+    "gradient_accumulation_steps": "microbatch_tokens",
+    "init_kl_coef": "kl_coef",
+    "learning_rate": "lr",
+    "lr_scheduler_type": "schedule",
+    "max_steps": "steps",
+    "model_name_or_path": "path",
+    "num_mini_batches": "minibatches",
+    "num_ppo_epochs": "passes",
+    "num_train_epochs": "epochs",
+    "optim": "algorithm",
+    "per_device_train_batch_size": "batch_size",
+    "response_length": "max_new_tokens",
+    "save_steps": "save_every",
 }
 
 
@@ -88,7 +112,7 @@ def _explain(
     do = None
     if detail["type"] == "extra_forbidden":
         what = f"there is no setting {name!r}"
-        do = did_you_mean(str(name), [*_known(cls, path[:-1]), *also])
+        do = _nearest_key(str(name), {*_known(cls, path[:-1]), *also})
     elif detail["type"] == "missing":
         what = f"{name!r} is missing"
     elif detail["type"] == "invalid_key":
@@ -120,6 +144,13 @@ def _wanted(detail: ErrorDetails) -> str:
         return detail["msg"].removeprefix("Input should be ")
     limits = {key: f"{value:g}" if isinstance(value, float) else value for key, value in detail.get("ctx", {}).items()}
     return words.format(**limits)
+
+
+def _nearest_key(came: str, known: Set[str]) -> str:
+    """Return "did you mean 'lr'?" also for what another library calls it."""
+    foreign = {name: ours for name, ours in ELSEWHERE.items() if ours in known}
+    near = get_close_matches(came, [*known, *foreign], n=1, cutoff=0.8)
+    return f"did you mean {foreign[near[0]]!r}?" if near and near[0] in foreign else did_you_mean(came, known)
 
 
 def _nearest_choice(came: str, detail: ErrorDetails) -> str | None:

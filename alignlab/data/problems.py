@@ -9,8 +9,8 @@ from alignlab.data.summary import NUM_LISTED, Note, places
 from alignlab.errors import DataError
 
 REMEDIES = {
-    "broken": "mend the rows",
-    "useless": "mend the rows that hold nothing to learn, or set `bad_rows: drop` to leave them out and count them",
+    "broken": "mend the rows (a row that cannot be read is never dropped)",
+    "useless": "for rows that hold nothing to learn, set `bad_rows: drop`: they are left out and counted",
     "no_prompt": "give the rows a `prompt`, or set `allow: [no_prompt]`",
     "overlong": "raise `max_length` as far as the model's context allows, or set `overlong: drop` or `truncate_left`",
 }

@@ -64,5 +64,6 @@ def test_an_error_is_three_lines_without_a_traceback(tmp_path):
     code, shown = in_a_terminal("run", str(recipe))
     assert code == 2
     assert "there is no setting 'learing_rate'" in shown
+    assert "did you mean 'lr'?" in shown
     assert "recipe.yaml, line 8" in shown
     assert "Traceback" not in shown

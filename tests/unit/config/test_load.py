@@ -207,6 +207,26 @@ def test_keys_that_may_stand_beside_a_plugins_are_suggested_too(load):
         load().validate(Own, {"shedule": "cosine"}, ("phases", 0, "optimizer"), also=["schedule", "lr"])
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("learning_rate", "lr"),
+        ("learing_rate", "lr"),
+        ("num_train_epochs", "epochs"),
+        ("init_kl_coef", "kl_coef"),
+        ("warmup_step", "warmup_steps"),
+    ],
+)
+def test_what_other_libraries_call_a_key_leads_to_ours(load, typed, meant):
+    with pytest.raises(RecipeError, match=f"to do: did you mean '{meant}'"):
+        load().validate(Own, {typed: 1}, ("phases", 0), also=["lr", "epochs", "kl_coef", "warmup_steps", "eval_every"])
+
+
+def test_a_name_from_elsewhere_is_not_proposed_where_ours_is_unknown(load):
+    with pytest.raises(RecipeError, match="to do: known: kl_coef, target"):
+        load().validate(Own, {"learning_rate": 1}, ("phases", 0))
+
+
 # --set
 
 
