@@ -11,7 +11,7 @@ from alignlab.rewards.model import RewardEnsembleRule, RewardModelRule, score_sc
 from alignlab.rewards.process import ProcessRewardRule
 from alignlab.rewards.reader import same_vocabulary
 from alignlab.rewards.rules import FormatRule, LengthRule, RegexRule
-from alignlab.rewards.text import texts
+from alignlab.rewards.text import answer_texts, texts
 
 RULES: tuple[type[RewardRule], ...] = (
     RewardModelRule,
@@ -37,6 +37,7 @@ __all__ = [
     "RewardRule",
     "Rewards",
     "Weighted",
+    "answer_texts",
     "import_function",
     "same_vocabulary",
     "score_scale",
