@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "run or resume a recipe",
     "check": "check a recipe's settings, plugins and data rows, and estimate its memory; trains nothing",
     "report": "print the report of one or more runs",
+    "judge": "measure how far a judge agrees with people's labels, or with a true reward",
     "sample": "answer prompts with the models of a run, side by side",
     "plugins": "list the installed plugins",
     "kernels": "list the implementations of every op on this machine",

@@ -199,6 +199,12 @@ class Pipeline:
         )
         return making.rows(mixed)
 
+    def finished_judges(self) -> JudgeLoader:
+        """Return what loads judges with the models of the phases that a run before has finished."""
+        models = {p.settings.name: self.output / p.settings.name / "model" for p in self.phases}
+        done = {name: model for name, model in models.items() if (model.parent / "phase.json").is_file()}
+        return self._judges(replace(self.reward_context(self.report_tokens), models=done), self.recipe.seed)
+
     def _judges(self, context: RewardContext, seed: int) -> JudgeLoader:
         judges = JudgeContext(
             context.models, context.device, context.dtype, context.trust_remote_code, context.microbatch_tokens
