@@ -182,7 +182,7 @@ class ChatClient:
         what, do = f"the server refuses (HTTP {error.status_code}): {said}", "mend the recipe, or the server"
         if error.status_code in (401, 403):
             what, do = f"the server does not take the key: {said}", f"set {self.settings.api_key_env} to a key of it"
-        elif error.status_code == 404 or "does not exist" in said:
+        elif error.status_code == 404 or any(words in said for words in ("does not exist", "is pinned to")):
             what = f"the server does not know the model {self.settings.model!r}: {said}"
             do = did_you_mean(self.settings.model, await self._models())
         elif any(word in said.lower() for word in ("context", "too long", "maximum length", "max_model_len")):

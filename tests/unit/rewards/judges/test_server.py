@@ -179,9 +179,10 @@ def test_a_model_that_the_server_does_not_know_is_named_with_the_nearest():
 
 
 def test_a_question_over_the_context_is_said_with_its_length():
-    with serving(longer, ["refuse This model's maximum context length is 8 tokens."]) as server:
-        with pytest.raises(RewardError, match=r"a question of \d+ characters is too long for the model"):
-            compare(panel(server, concurrency=1), pairs(1))
+    said = r"a question of \d+ characters is too long for the model"
+    refused = ["refuse This model's maximum context length is 8 tokens."]
+    with serving(longer, refused) as server, pytest.raises(RewardError, match=said):
+        compare(panel(server, concurrency=1), pairs(1))
 
 
 def test_an_address_with_a_password_is_refused():
