@@ -10,7 +10,16 @@ from alignlab.config.settings import Settings
 from alignlab.config.yaml_lines import KeyPath
 from alignlab.errors import AlignlabError, RecipeError
 from alignlab.plugins import Plugins
-from alignlab.rewards.judges import Asked, JudgeContext, JudgeRule, JudgeSettings, Panel, PanelSettings, import_judge
+from alignlab.rewards.judges import (
+    Asked,
+    ConstitutionSettings,
+    JudgeContext,
+    JudgeRule,
+    JudgeSettings,
+    Panel,
+    PanelSettings,
+    import_judge,
+)
 from alignlab.rewards.judges.others import FunctionJudge, function_code
 from alignlab.rewards.judges.store import Store
 
@@ -49,7 +58,7 @@ def plan_judges(loaded: LoadedRecipe, plugins: Plugins, settings: Settings, at: 
             error.do = error.do or "see the recipe"
             where = f"{error.where}; named at {loaded.positions.where(place)}"
             raise RecipeError(error.what, where=where, do=error.do) from error
-    if isinstance(settings, PanelSettings):
+    if isinstance(settings, ConstitutionSettings):
         found += settings.content()
     return found
 

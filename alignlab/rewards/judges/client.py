@@ -136,7 +136,7 @@ class ChatClient:
                 )
                 return _read(response, tries + 1)
             except openai.APIStatusError as error:
-                if error.status_code in (400, 422) and self._drop(str(error.message), given, logprobs):
+                if error.status_code in (400, 422) and self._drop(_words(error), given, logprobs):
                     continue  # the same question in words that this server knows: no try is lost
                 if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
                     await self._refuse(error, messages)
@@ -202,7 +202,7 @@ class ChatClient:
     def _said(self, error: Exception) -> str:
         """Return an error's words without the key."""
         cause = error.__cause__
-        said = str(getattr(error, "message", "") or error) or type(error).__name__
+        said = _words(error)
         if cause is not None and str(cause) and str(cause) not in said:
             said = f"{said} ({cause})"
         said = " ".join(said.split())[:300]
@@ -235,6 +235,13 @@ def _read(response: Any, tries: int) -> Reply:
         tries=tries,
         finished=choice.finish_reason != "length",
     )
+
+
+def _words(error: Exception) -> str:
+    """Return what an error says; of a server that is not in the API's form, what it wrote."""
+    said = str(getattr(error, "message", "") or error) or type(error).__name__
+    response = getattr(error, "response", None)
+    return f"{said}: {response.text}" if response is not None and said.startswith("Error code") else said
 
 
 def _retry_after(error: Any) -> float | None:

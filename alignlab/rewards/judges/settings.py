@@ -37,6 +37,11 @@ class ConstitutionSettings(Settings):
             return None
         return load_constitution(self.constitution).tagged(self.tags, self.constitution)
 
+    def content(self) -> list[Any]:
+        """Return what rows depend on beside the settings: what the constitution says."""
+        found = self.load_constitution()
+        return [] if found is None else [vars(one) for one in (*found.principles, *found.examples)]
+
 
 class PanelSettings(ConstitutionSettings):
     """Judges, and how they are asked."""
@@ -61,7 +66,3 @@ class PanelSettings(ConstitutionSettings):
         """Return what is asked about. Raises RecipeError for a constitution without questions."""
         found = self.load_constitution()
         return (GENERAL,) if found is None else found.principles
-
-    def content(self) -> list[Any]:
-        """Return what labels depend on beside the settings: what the constitution says."""
-        return [[vars(principle) for principle in self.principles()]]

@@ -72,12 +72,12 @@ def label(
             "rejected": turn(rejected, found.pair),
             "probability": max(found.probability, 1 - found.probability),
         }
-    panel.check_useful()
     context.log(**panel.tally.numbers(), **{f"dropped_{reason}": num for reason, num in dropped.items()})
     reasons = ", ".join(f"{num:,} {reason.replace('_', ' ')}" for reason, num in dropped.items() if num)
     context.say(f"{panel.tally.pairs:,} pairs judged; dropped: {reasons or 'none'}")
     for warning in panel.tally.warnings():
         context.say(f"warning: {warning}")
+    panel.check_useful()
 
 
 def why_not(found: Judgement, settings: FeedbackSettings) -> str | None:
