@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import yaml
+from pydantic import ValidationError
 
 from alignlab import builtin
 from alignlab.config import LoadedRecipe
@@ -19,7 +20,7 @@ from alignlab.engine.display import Display
 from alignlab.engine.files import write_json
 from alignlab.engine.judging import JudgeLoader, parts, resolve
 from alignlab.engine.plot import svg
-from alignlab.errors import AlignlabError, DataError, RecipeError
+from alignlab.errors import DataError, RecipeError
 from alignlab.models import resolve_device
 from alignlab.plugins import Plugins
 from alignlab.rewards import FunctionReward, import_function
@@ -50,8 +51,8 @@ def panel_settings(values: Mapping[str, Any]) -> PanelSettings:
     """Check what was typed of the judges."""
     try:
         return PanelSettings.model_validate(dict(values))
-    except ValueError as error:
-        raise RecipeError(f"these judges cannot be asked: {error}", where="--judge") from None
+    except ValidationError as error:
+        raise _typed(error, "--judge") from None
 
 
 def recipe_panel(loaded: LoadedRecipe, sources: Sequence[Mixed]) -> PanelSettings:
@@ -130,7 +131,7 @@ def judge(
     agreement = measure(
         [one.probability for one in judged],
         [one.truth for one in known],
-        [one.by_principle for one in judged],
+        [one.by_principle for one in judged] if settings.constitution else (),
         (tally.said_first, tally.verdicts - tally.unread) if settings.both_orders else None,
     )
     names = ", ".join(one.name or one.use for one in settings.judge)
@@ -150,8 +151,8 @@ def file_source(path: str, own: Mapping[str, Any], plugins: Plugins) -> Mixed:
         data = DataSettings.model_validate(values)
         source = plugins.get("data", data.source, "--data")
         return Mixed(source, source.settings.model_validate(data.model_extra or {}), data)
-    except ValueError as error:
-        raise RecipeError(f"this is no data source: {error}", where="--data") from None
+    except ValidationError as error:
+        raise _typed(error, "--data") from None
 
 
 def bare_loader(plugins: Plugins, settings: PanelSettings, output: Path) -> JudgeLoader:
@@ -162,10 +163,8 @@ def bare_loader(plugins: Plugins, settings: PanelSettings, output: Path) -> Judg
             raise RecipeError(f"there is no run here with a phase {one.own['from']!r}", where="--judge", do=do)
         try:
             resolve(None, plugins, one)
-        except AlignlabError:
-            raise
-        except ValueError as error:
-            raise RecipeError(f"judge {one.use!r}: {error}", where="--judge") from None
+        except ValidationError as error:
+            raise _typed(error, f"--judge, {one.use}") from None
     return JudgeLoader(
         plugins, JudgeContext(device=resolve_device("auto"), dtype=torch.float32), output / "replies.sqlite"
     )
@@ -174,6 +173,12 @@ def bare_loader(plugins: Plugins, settings: PanelSettings, output: Path) -> Judg
 def core_plugins() -> Plugins:
     """Return the plugins of a command without a recipe."""
     return Plugins(builtin)
+
+
+def _typed(error: ValidationError, where: str) -> RecipeError:
+    """Return pydantic's errors about something that was typed, a line each."""
+    found = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+    return RecipeError("\n".join(f"{place}: {said}" if place else said for place, said in found), where=where)
 
 
 def _said(answer: Any) -> str:
