@@ -12,6 +12,7 @@ import torch
 
 from alignlab.batch import Record
 from alignlab.config.recipe import DataSettings
+from alignlab.config.settings import Settings
 from alignlab.data import MadeSource, Mixed, RowProblem, Rows
 from alignlab.data.example import Example
 from alignlab.data.examples import held_out, make_examples, read_rows
@@ -20,7 +21,7 @@ from alignlab.data.tokenize import tokenize
 from alignlab.data.turns import Turns
 from alignlab.engine.display import Display
 from alignlab.engine.files import read_json, write_json
-from alignlab.engine.judging import JudgeLoader
+from alignlab.engine.judging import JudgeLoader, parts
 from alignlab.engine.run import EngineRun
 from alignlab.errors import DataError
 from alignlab.generate import Generator, Sampling
@@ -53,7 +54,8 @@ class Making:
     loader: JudgeLoader
     generator: Generator
     display: Display
-    nested: tuple[Mixed, ...] = ()  # of the source that makes its rows
+    settings: Settings  # of the source that makes its rows
+    nested: tuple[Mixed, ...] = ()
     numbers: dict[str, float] = field(default_factory=dict)
     opened: list[Panel | Writer] = field(default_factory=list)
 
@@ -83,7 +85,7 @@ class Making:
 
     def prompts(self, settings: DataSettings) -> list[tuple[str, str | Turns]]:
         """Return another source's prompts that are not held out, each once."""
-        mixed = next(one for one in self.nested if one.data == settings)
+        mixed = self.nested[[one for _, one in parts(self.settings, DataSettings)].index(settings)]
         source = read_rows(mixed)
         found = make_examples(source, "prompt", mixed.label, mixed.data.allow)
         if found.bad and mixed.data.bad_rows == "error":

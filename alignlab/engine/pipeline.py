@@ -195,6 +195,7 @@ class Pipeline:
             loader=self._judges(context, seed),
             generator=planned.generator,
             display=self.display,
+            settings=mixed.settings,
             nested=mixed.nested,
         )
         return making.rows(mixed)

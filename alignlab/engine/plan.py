@@ -221,16 +221,16 @@ def plan_source(loaded: LoadedRecipe, plugins: Plugins, values: Mapping[str, Any
     """Resolve one data source and check its settings."""
     settings = loaded.validate(DataSettings, values, at)
     source = plugins.get("data", settings.source, loaded.positions.where((*at, "source")))
-    own = loaded.validate(source.settings, settings.model_extra or {}, at, also=DataSettings.model_fields)
-    return Mixed(
-        source,
-        own,
-        settings,
-        nested=tuple(
-            plan_source(loaded, plugins, one.model_dump(), here) for here, one in parts(own, DataSettings, at)
-        ),
-        made_of=plan_judges(loaded, plugins, own, at),
+    given, shared = settings.model_extra or {}, loaded.recipe.data
+    if hasattr(source, "make"):  # the recipe's keys that it does not know are for the prompts that it takes
+        known = {field.alias or name for name, field in source.settings.model_fields.items()}
+        given = {key: value for key, value in given.items() if key in known or shared.get(key) != value}
+    own = loaded.validate(source.settings, given, at, also=DataSettings.model_fields)
+    nested = tuple(
+        plan_source(loaded, plugins, {**shared, **one.model_dump(exclude_unset=True)}, here)
+        for here, one in parts(own, DataSettings, at)
     )
+    return Mixed(source, own, settings, nested, made_of=plan_judges(loaded, plugins, own, at))
 
 
 def plan_rewards(
