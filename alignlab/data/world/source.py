@@ -14,6 +14,7 @@ from alignlab.data.world.answers import demonstrate
 from alignlab.data.world.judging import draw_judgement
 from alignlab.data.world.labels import label_probability, worth
 from alignlab.data.world.questions import Message, draw_prompts, parse_question
+from alignlab.data.world.revising import draw_revision
 from alignlab.data.world.reward import true_reward
 
 Asked = Literal["better", "honest", "polite", "brief"]
@@ -22,7 +23,7 @@ Asked = Literal["better", "honest", "polite", "brief"]
 class WorldSettings(Settings):
     """What to draw from the small world."""
 
-    kind: Literal["demonstrations", "preferences", "ranked", "steps", "prompts", "judgements"]
+    kind: Literal["demonstrations", "preferences", "ranked", "steps", "prompts", "judgements", "critiques", "revisions"]
     num_rows: PositiveInt = 2000
     """Row i is about prompt i, and after the last prompt about the first one again."""
     num_prompts: PositiveInt = Field(default=2000, le=4000)
@@ -67,6 +68,9 @@ class World:
                     asked, settings.questions, settings.label_temperature, settings.labeller_bias, rng
                 )
                 row = {"prompt": [{"role": "user", "content": text}], "completion": _turn(letter)}
+            elif settings.kind in ("critiques", "revisions"):
+                turns, said = draw_revision(row["prompt"], rng, revise=settings.kind == "revisions")
+                row = {"prompt": turns, "completion": _turn(said)}
             yield f"world {settings.kind}, row {i + 1}", row
 
 
