@@ -1,7 +1,7 @@
 """A language model on this machine as judge: it answers by the log-probs of its answer words, not by parsed text."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from alignlab.batch import Sample, collate
 from alignlab.data.cache import tokenizer_print
 from alignlab.data.example import Example
 from alignlab.data.sources import RowProblem
-from alignlab.data.tokenize import tokenize
+from alignlab.data.tokenize import Samples, tokenize
 from alignlab.errors import RewardError
 from alignlab.models import find, load_model, load_tokenizer, logits_at
 from alignlab.models.source import config_context, load_config
@@ -38,8 +38,8 @@ class LocalJudgeRule(JudgeRule):
     """A file that asks for a letter, with {conversation} or {prompt}, {first}, {second} and {question}."""
     rate_template: str | None = None
     """A file that asks for a digit, with {first}."""
-    batch_tokens: PositiveInt = 16384
-    """Tokens (padding included) in one forward pass."""
+    batch_tokens: PositiveInt | None = None
+    """Tokens (padding included) in one forward pass; 2048 on a CPU, whose caches hold no more, and else 16384."""
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
@@ -57,11 +57,12 @@ class LocalJudgeRule(JudgeRule):
         wording, trust = self.wording(), context.trust_remote_code
         model = load_model(path, "lm", dtype=context.dtype, device=context.device, trust_remote_code=trust)
         tokenizer = load_tokenizer(path, trust)
+        batch_tokens = self.batch_tokens or (2048 if context.device.type == "cpu" else 16384)
         return LocalJudge(
             model.requires_grad_(False),
             tokenizer,
             wording,
-            min(self.batch_tokens, context.microbatch_tokens),
+            min(batch_tokens, context.microbatch_tokens),
             config_context(load_config(path, trust)),
             path,
             ["local", weights_print(path), tokenizer_print(tokenizer), str(context.dtype), *wording.identity],
@@ -95,7 +96,7 @@ class LocalJudge:
                 verdicts[row] = self._verdict(questions[row], samples[row][1], line)
         return [verdicts[row] for row in range(len(questions))]
 
-    def _verdict(self, question: Question, words: dict[str, int], logp: Tensor) -> Verdict:
+    def _verdict(self, question: Question, words: Mapping[str, int], logp: Tensor) -> Verdict:
         worth = self.wording.words(question)
         found = logp[list(words.values())].double()
         sure = float(found.exp().sum())
@@ -112,35 +113,47 @@ class LocalJudge:
             batches[-1].append(row)
         return batches
 
-    def _tokens(self, questions: Sequence[Question]) -> list[tuple[tuple[int, ...], dict[str, int]]]:
+    def _tokens(self, questions: Sequence[Question]) -> list[tuple[tuple[int, ...], Mapping[str, int]]]:
         """Return the tokens that are asked, and the first token of each word that may follow them."""
         chat = any(isinstance(q.prompt, list) for q in questions) or bool(self.tokenizer.chat_template)
-        examples = []
-        for question in questions:
-            text = self.wording.text(question)
-            words = self.wording.words(question)
-            if chat:
-                said = {word: [{"role": "assistant", "content": word}] for word in words}
-                examples.append(Example("?", {}, [{"role": "user", "content": text}], said))
-            else:
-                examples.append(Example("?", {}, text, {word: f" {word}" for word in words}))
+        examples = [self._example(question, (), chat) for question in questions]
+        firsts: dict[bool, Mapping[str, int]] = {}  # by whether one answer is asked about: the words are the same then
         found = []
         for question, samples in zip(questions, tokenize(examples, self.tokenizer), strict=True):
-            if isinstance(samples, RowProblem):
-                raise RewardError(f"the judge cannot be asked: {samples}", where=self.where)
-            prompt = samples["prompt"].tokens
-            firsts = {word: samples[word].tokens[len(prompt)] for word in self.wording.words(question)}
-            if len(set(firsts.values())) < len(firsts):
-                what = f"the judge's tokenizer begins {' and '.join(firsts)} with one token, so it cannot choose"
-                raise RewardError(what, where=self.where, do="take another model")
+            prompt = self._checked(samples)["prompt"].tokens
             if len(prompt) > self.context:
                 raise RewardError(
                     f"a question has {len(prompt):,} tokens, and the judge's context is {self.context:,}",
                     where=f"{self.where}, prompt {str(question.prompt)!r:.200}",
                     do="judge shorter answers (`max_new_tokens`, `max_length`), or take another judge",
                 )
-            found.append((prompt, firsts))
+            rating = question.second is None
+            if rating not in firsts:
+                firsts[rating] = self._first_tokens(question, chat)
+            found.append((prompt, firsts[rating]))
         return found
+
+    def _first_tokens(self, question: Question, chat: bool) -> Mapping[str, int]:
+        """Return the first token of each answer word. A word is a piece of its own, so the question does not matter."""
+        words = self.wording.words(question)
+        samples = self._checked(tokenize([self._example(question, tuple(words), chat)], self.tokenizer)[0])
+        firsts = {word: samples[word].tokens[len(samples["prompt"])] for word in words}
+        if len(set(firsts.values())) < len(firsts):
+            what = f"the judge's tokenizer begins {' and '.join(firsts)} with one token, so it cannot choose"
+            raise RewardError(what, where=self.where, do="take another model")
+        return firsts
+
+    def _example(self, question: Question, words: Sequence[str], chat: bool) -> Example:
+        text = self.wording.text(question)
+        if not chat:
+            return Example("?", {}, text, {word: f" {word}" for word in words})
+        said = {word: [{"role": "assistant", "content": word}] for word in words}
+        return Example("?", {}, [{"role": "user", "content": text}], said)
+
+    def _checked(self, samples: Samples | RowProblem) -> Samples:
+        if isinstance(samples, RowProblem):
+            raise RewardError(f"the judge cannot be asked: {samples}", where=self.where)
+        return samples
 
 
 def weights_print(path: str) -> str:
