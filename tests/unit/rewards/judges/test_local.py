@@ -2,7 +2,7 @@ import pytest
 import torch
 from toy import base_model, method, run_for
 
-from alignlab.data import DEFAULT_TEMPLATE, prompt_record
+from alignlab.data import prompt_record
 from alignlab.errors import RecipeError, RewardError
 from alignlab.models import load_model, load_tokenizer, save_model
 from alignlab.rewards.judges import JudgeContext, LocalJudgeRule, Principle, Question, RewardModelJudgeRule
@@ -38,7 +38,6 @@ def test_the_probability_is_the_softmax_of_the_two_letters_log_probs(model, temp
     (verdict,) = load(model, template)([question])
     tokenizer = load_tokenizer(str(model))
     text = "What is two plus two?\nA: It is four.\nB: I do not know.\nWhich answer is better?"
-    tokenizer.chat_template = DEFAULT_TEMPLATE
     record = prompt_record(text, tokenizer)
     lm = load_model(str(model), "lm", dtype=torch.float32, device=torch.device("cpu")).requires_grad_(False)
     logits = lm(input_ids=torch.tensor([record.samples["prompt"].tokens])).logits[0, -1].double()
