@@ -61,8 +61,8 @@ def mend(name: str, question: Question, answer: str, rng: Random) -> str:
         return " ".join(kept if polite else [rng.choice(POLITE_BEFORE), *kept])
     if name == "brief":
         kept = [one for one in sentences if one not in (*FILLER, *SURE)]
-        polite = [one for one in kept if one in (*POLITE_BEFORE, *POLITE_AFTER)]
-        return " ".join(one for one in kept if one not in polite[1:])
+        thanks = [one for one in kept if one in (*POLITE_BEFORE, *POLITE_AFTER)]
+        return " ".join(one for one in kept if one not in thanks[1:])
     content = next((i for i, one in enumerate(sentences) if _says_something(one)), len(sentences))
     right = rng.choice(question.claims(rng.choice(question.right), curt=False)) if question.right else UNKNOWN[0]
     mended = [*sentences[:content], right, *sentences[content + 1 :]]

@@ -20,7 +20,7 @@ class RevisionSettings(ConstitutionSettings):
 
     prompts: DataSettings
     """A data source of its own; what its `eval` holds out is not answered."""
-    constitution: str = DEFAULT  # type: ignore[assignment]  # there is always one here
+    constitution: str | None = DEFAULT
     from_phase: str | None = Field(default=None, alias="from")
     """The phase whose model answers; the one that this phase starts from if it is not given."""
     writer: WriterSettings | None = None
