@@ -1,6 +1,7 @@
 """Judges of a recipe: resolved and checked before anything runs, loaded when they are asked."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from alignlab.rewards.judges import (
 )
 from alignlab.rewards.judges.others import FunctionJudge, function_code
 from alignlab.rewards.judges.store import Store
+from alignlab.rewards.judges.writer import WriterSettings
 
 
 def parts(settings: Settings, kind: type[Settings], at: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
@@ -52,15 +54,32 @@ def plan_judges(loaded: LoadedRecipe, plugins: Plugins, settings: Settings, at: 
     found: list[Any] = []
     for place, judge in parts(settings, JudgeSettings, at):
         rule = resolve(loaded, plugins, judge, place)
+        with _at(loaded.positions.where(place)):
+            if hasattr(rule, "check"):
+                rule.check()
         try:
             found.append(rule.wording().identity if hasattr(rule, "wording") else content_of(rule))
         except RecipeError as error:
             error.do = error.do or "see the recipe"
             where = f"{error.where}; named at {loaded.positions.where(place)}"
             raise RecipeError(error.what, where=where, do=error.do) from error
+    for place, writer in parts(settings, WriterSettings, at):
+        with _at(loaded.positions.where(place)):
+            if writer.server is not None:
+                writer.server.check()
     if isinstance(settings, ConstitutionSettings):
         found += settings.content()
     return found
+
+
+@contextmanager
+def _at(where: str) -> Iterator[None]:
+    """Say where a server is named, in an error that does not say where yet."""
+    try:
+        yield
+    except AlignlabError as error:
+        error.where = error.where or where
+        raise
 
 
 def resolve(

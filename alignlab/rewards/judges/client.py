@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal, NoReturn
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
@@ -49,22 +50,27 @@ class ServerSettings(Settings):
             raise ValueError("holds a password, which would be written to the run directory: put it into the key")
         return url
 
-    def client(self) -> "ChatClient":
-        """Return a client. Raises RewardError without a key for the hosted server, PluginError without the package."""
-        try:
-            import openai
-        except ImportError as error:
+    def check(self) -> str:
+        """Return the key. Raises RewardError without one for the hosted server, PluginError without the package."""
+        if find_spec("openai") is None:
             do = "pip install 'alignlab[openai]'"
-            raise PluginError("this needs the package `openai`, which is not installed", do=do) from error
+            raise PluginError("this needs the package `openai`, which is not installed", do=do)
         key = os.environ.get(self.api_key_env)
         if not key and self.base_url is None:
             raise RewardError(
                 f"there is no key: the environment variable {self.api_key_env} is not set",
                 do=f"export {self.api_key_env}=..., or set `base_url` to a server of your own",
             )
+        return key or ""
+
+    def client(self) -> "ChatClient":
+        """Return a client. Raises what `check` raises."""
+        key = self.check()
+        import openai
+
         url = self.base_url or HOSTED
         made = openai.AsyncOpenAI(api_key=key or "none", base_url=url, timeout=self.timeout, max_retries=0)
-        return ChatClient(self, made, url, key or "")
+        return ChatClient(self, made, url, key)
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ def test_a_judge_scores_answers_for_ppo(run, tmp_path):
         ({"judge": {"use": "local", "from": "nobody"}}, "there is no phase 'nobody' before this"),
         ({"from": "nobody"}, "there is no phase 'nobody' before this"),
         ({"judge": {"use": "openai", "model": "m", "base_url": "localhost"}}, "wants an address such as"),
+        ({"judge": {"use": "openai", "model": "m"}}, "the environment variable OPENAI_API_KEY is not set"),
         ({"judge": {"use": "no_module:f"}}, "cannot import the judge 'no_module:f'"),
         ({"constitution": "none.yaml"}, "the file cannot be read: No such file"),
         ({"constitution": "bad.yaml"}, r"there is no place {respnse} here"),
@@ -117,6 +118,7 @@ def test_bad_settings_are_said_with_their_line_before_anything_runs(
     run, capsys, tmp_path, monkeypatch, change, message
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     (tmp_path / "bad.yaml").write_text('principles: [{critique: "{respnse}", revision: R}]')
     (tmp_path / "empty.yaml").write_text("principles: []")
     for command in ("check", "run"):

@@ -1,4 +1,4 @@
-"""The demos of RLAIF and constitutional AI, made small: every part of them runs, and the report has its line on labels."""
+"""The demos of RLAIF and constitutional AI, made small: every part of them runs, up to the report."""
 
 import json
 

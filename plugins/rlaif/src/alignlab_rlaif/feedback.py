@@ -75,6 +75,9 @@ def label(
     context.log(**panel.tally.numbers(), **{f"dropped_{reason}": num for reason, num in dropped.items()})
     reasons = ", ".join(f"{num:,} {reason.replace('_', ' ')}" for reason, num in dropped.items() if num)
     context.say(f"{panel.tally.pairs:,} pairs judged; dropped: {reasons or 'none'}")
+    if tokens := panel.tally.facts.get("prompt_tokens"):
+        cost = f", cost {panel.tally.facts['cost']:.4g}" if "cost" in panel.tally.facts else ""
+        context.say(f"{tokens:,.0f} prompt tokens, {panel.tally.facts['reply_tokens']:,.0f} reply tokens{cost}")
     for warning in panel.tally.warnings():
         context.say(f"warning: {warning}")
     panel.check_useful()

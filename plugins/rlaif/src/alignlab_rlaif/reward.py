@@ -42,7 +42,7 @@ class Judged:
         else:
             scores = self._compared(prompts, answers, batch)
         numbers = self.panel.tally.numbers()
-        for name in ("unread", "position_bias", "cost"):
+        for name in ("unread", "position_bias", "prompt_tokens", "reply_tokens", "cost"):
             if name in numbers:
                 run.log(**{f"judge/{self.name}/{name}": numbers[name]})
         return torch.tensor(scores, dtype=torch.float32, device=batch.tokens.device)

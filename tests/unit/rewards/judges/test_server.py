@@ -2,7 +2,10 @@
 
 import json
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from chat_server import ChatServer, reply, serving
@@ -29,7 +32,8 @@ def pairs(num):
 def panel(server: ChatServer, store=None, kept=None, **settings):
     given = {"concurrency": 4, "timeout": 1.0, "backoff": 0.01, "retries": 8, **settings}
     rule = ServerJudgeRule(model=given.pop("model", "m"), base_url=server.url, **given)
-    return Panel([Asked("openai", rule.load(JudgeContext()), Store(store))], kept=kept)
+    path = None if store is None else Path(store)
+    return Panel([Asked("openai", rule.load(JudgeContext()), Store(path))], kept=kept)
 
 
 def compare(panel, given):
@@ -211,3 +215,30 @@ def test_one_answer_is_rated_by_the_mean_of_its_digits():
         assert asked.rate(["p"], ["x"]) == [pytest.approx(0.5)]
         asked.close()
     assert Question("p", "x").second is None
+
+
+def test_after_a_kill_only_what_was_under_way_is_asked_again(tmp_path):
+    code = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[3])]!r}
+from test_server import compare, pairs, panel
+from types import SimpleNamespace
+compare(panel(SimpleNamespace(url=sys.argv[1]), {str(tmp_path / "s.sqlite")!r}, concurrency=2), pairs(20))
+"""
+
+    def slow(body):
+        time.sleep(0.05)
+        return longer(body)
+
+    with serving(slow) as server:
+        process = subprocess.Popen([sys.executable, "-c", code, server.url], stderr=subprocess.PIPE)
+        while server.answered.total() < 12:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        process.kill()
+        process.communicate()
+        first = server.answered.total()
+        assert first < 40
+        assert len(compare(panel(server, tmp_path / "s.sqlite", concurrency=2), pairs(20))) == 20
+        assert len(server.answered) == 40
+        assert server.answered.total() - 40 <= 2  # what was under way, and no reply that had come
