@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from typing_extensions import Self
 
 from alignlab.batch import Sample, collate
 from alignlab.data.cache import tokenizer_print
 from alignlab.data.example import Example
+from alignlab.data.lengths import fit
 from alignlab.data.sources import RowProblem
 from alignlab.data.tokenize import tokenize
 from alignlab.data.turns import Turns, as_turns
 from alignlab.errors import RewardError
 from alignlab.models import find, sequence_scores
+from alignlab.models.source import say_once
 from alignlab.rewards.base import RewardContext
 from alignlab.rewards.calls import begin
 from alignlab.rewards.judges.base import JudgeContext, JudgeRule, Question, Verdict
@@ -37,6 +39,8 @@ class RewardModelJudgeRule(JudgeRule):
     from_phase: str | None = Field(default=None, alias="from")
     path: str | None = None
     temperature: PositiveFloat = 1.0
+    max_length: PositiveInt | None = None
+    """Tokens of prompt and answer, beyond which the prompt's start is cut off; the model's context if not given."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -58,8 +62,9 @@ class RewardModelJudgeRule(JudgeRule):
                 self.name,
             ),
         )
-        identity = ["reward_model", weights_print(path), tokenizer_print(reader.tokenizer), self.temperature]
-        return RewardModelJudge(model, reader, path, self.temperature, context.microbatch_tokens, identity)
+        length = min(self.max_length or reader.context, reader.context)
+        identity = ["reward_model", weights_print(path), tokenizer_print(reader.tokenizer), self.temperature, length]
+        return RewardModelJudge(model, reader, path, self.temperature, length, context.microbatch_tokens, identity)
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class RewardModelJudge:
     reader: Reader
     where: str
     temperature: float
+    max_length: int
     batch_tokens: int
     identity: list[Any]
 
@@ -85,29 +91,38 @@ class RewardModelJudge:
         mean, std = score_scale(Path(self.where)) if any(q.second is None for q in questions) else (0.0, 1.0)
         verdicts = []
         for question in questions:
-            score = scores[f"{question.prompt}\0{question.first}"]
-            if question.second is None:
-                gap = (score - mean) / std
-            else:
-                gap = score - scores[f"{question.prompt}\0{question.second}"]
+            first, second = (scores.get(f"{question.prompt}\0{a}") for a in (question.first, question.second))
+            if first is None or (second is None and question.second is not None):
+                verdicts.append(Verdict(None, f"an answer alone is over {self.max_length:,} tokens"))
+                continue
+            gap = first - second if second is not None else (first - mean) / std
             verdicts.append(Verdict(float(torch.tensor(gap / self.temperature).double().sigmoid())))
         return verdicts
 
-    def _scores(self, answers: Sequence[tuple[str | Turns, str]]) -> list[float]:
+    def _scores(self, answers: Sequence[tuple[str | Turns, str]]) -> list[float | None]:
+        """Return the score of each answer; None for one that alone is too long."""
         examples = [Example("?", {}, p, {"completion": as_turns("completion", a, p)}) for p, a in answers]
-        samples: list[Sample] = []
-        for (prompt, _), found in zip(answers, tokenize(examples, self.reader.tokenizer), strict=True):
-            at = f"{self.where}, prompt {str(prompt)!r:.200}"
-            if isinstance(found, RowProblem):
-                raise RewardError(f"the reward model cannot read an answer: {found}", where=at)
-            if len(found["completion"]) > self.reader.context:
-                what = f"an answer has {len(found['completion']):,} tokens with its prompt, the model's context is"
-                raise RewardError(f"{what} {self.reader.context:,}", where=at, do="judge shorter answers")
-            samples.append(found["completion"])
-        order = sorted(range(len(samples)), key=lambda i: len(samples[i]))
-        batch = collate([samples[i] for i in order], list(range(len(order)))).to(self.model.device)
-        scores = torch.cat([sequence_scores(self.model, part) for part in in_parts(batch, self.batch_tokens)]).tolist()
-        return [score for _, score in sorted(zip(order, scores, strict=True))]
+        samples: dict[int, Sample] = {}
+        for row, found in enumerate(tokenize(examples, self.reader.tokenizer)):
+            try:
+                if isinstance(found, RowProblem):
+                    raise found
+                fitted = fit(found, self.max_length, "truncate_left", self.reader.tokenizer.bos_token_id)
+            except RowProblem as problem:
+                if problem.kind == "useless":
+                    continue
+                at = f"{self.where}, prompt {str(answers[row][0])!r:.200}"
+                raise RewardError(f"the reward model cannot read an answer: {problem}", where=at) from problem
+            if fitted is not found:
+                say_once(f"{self.where}: prompts are cut at their start to fit {self.max_length:,} tokens")
+            samples[row] = fitted["completion"]
+        if not samples:
+            return [None] * len(answers)
+        order = sorted(samples, key=lambda row: len(samples[row]))
+        batch = collate([samples[row] for row in order], list(range(len(order)))).to(self.model.device)
+        parts = [sequence_scores(self.model, part) for part in in_parts(batch, self.batch_tokens)]
+        scores = dict(zip(order, torch.cat(parts).tolist(), strict=True))
+        return [scores.get(row) for row in range(len(answers))]
 
 
 @dataclass(frozen=True)

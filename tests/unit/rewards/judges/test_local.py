@@ -119,6 +119,18 @@ def test_a_reward_model_compares_by_the_difference_of_its_scores(model, tmp_path
     assert there == pytest.approx(float(torch.tensor((scores[0] - scores[1]) / 2).sigmoid()), rel=1e-5)
 
 
+def test_a_reward_model_cuts_prompts_at_their_start_and_does_not_read_an_answer_that_alone_is_too_long(model, tmp_path):
+    run = run_for(model, method("reward_model"))
+    save_model(run.models["reward"], run.tokenizer, tmp_path / "rm")
+    judge = RewardModelJudgeRule(path=str(tmp_path / "rm"), max_length=20).load(JudgeContext())
+    long = [{"role": "user", "content": "Well. " * 40 + TURNS[0]["content"]}]
+    cut, whole, unread = judge(
+        [Question(long, "Four.", "No."), Question(TURNS, "Four.", "No."), Question(TURNS, "It is four. " * 20, "No.")]
+    )
+    assert unread.probability is None and unread.reply == "an answer alone is over 20 tokens"
+    assert cut.probability != pytest.approx(0.5, abs=1e-5) and whole.probability is not None
+
+
 def test_exactly_one_of_from_and_path_is_wanted():
     with pytest.raises(ValueError, match="exactly one of `from`"):
         LocalJudgeRule()
