@@ -26,11 +26,13 @@ def minibatches(batch: B, num: int, rng: torch.Generator | None) -> Iterator[B]:
         yield batch.select(torch.isin(unit_of_row.cpu(), part).nonzero().flatten().to(batch.tokens.device))
 
 
-def microbatches(batch: B, max_tokens: int) -> Iterator[tuple[B, Tensor]]:
+def microbatches(batch: B, max_tokens: int, num: int = 1) -> Iterator[tuple[B, Tensor]]:
     """Yield microbatches of whole units and the rows they hold, int64 [N], longest rows first.
 
-    A microbatch has at most `max_tokens` tokens, padding included; a unit that is larger than that goes alone.
+    A microbatch has at most `max_tokens` tokens, padding included; a unit that is larger than that goes alone. There
+    are at least `num` of them, where the units can be cut so.
     """
+    max_tokens = min(max_tokens, -(-int(batch.lengths.sum()) // num))
     units, unit_of_row, sizes = batch.unit.unique(return_inverse=True, return_counts=True)
     longest = torch.zeros_like(units).scatter_reduce(0, unit_of_row, batch.lengths, "amax")
     order = longest.argsort(descending=True, stable=True)

@@ -82,17 +82,20 @@ class Phase:
                 metrics = self._step(step, optimizer)
                 if last or (self.settings.eval_every and step % self.settings.eval_every == 0):
                     evaluated = self._evaluate(step)
-                    write_samples(self, step)
+                    if self.run.ranks.main:
+                        write_samples(self, step)
                     metrics |= {f"eval/{name}": value for name, value in evaluated.items()}
-                self._write(step, metrics)
                 bar(step, metrics)
-                if last or step % save_every == 0:
+                if self.run.ranks.main:
+                    self._write(step, metrics)
+                if self.run.ranks.main and (last or step % save_every == 0):
                     progress = Progress(step, self.fingerprint, self.run.state)
                     path = save_checkpoint(self.directory / "checkpoints", progress, models, optimizer)
                     self.plugins.event("on_checkpoint", phase=self.name, step=step, path=path)
         if start == self.num_steps:  # killed after the last step, before the export
             evaluated = self._evaluate(start)
-        self._export(evaluated)
+        if self.run.ranks.main:
+            self._export(evaluated)
         return evaluated
 
     def _resume(self, optimizer: torch.optim.Optimizer) -> int:
@@ -104,8 +107,9 @@ class Phase:
             load_checkpoint(found[-1], self.run.models, optimizer)
             self.run.state, start = progress.state, progress.step
             self.display.say(f"{self.name}: goes on after step {start} of {self.num_steps}")
-        for file in ("metrics.jsonl", "samples.jsonl"):
-            keep_until(self.directory / file, start)
+        if self.run.ranks.main:
+            for file in ("metrics.jsonl", "samples.jsonl"):
+                keep_until(self.directory / file, start)
         return start
 
     def _step(self, step: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:
@@ -124,7 +128,7 @@ class Phase:
         for part in itertools.chain.from_iterable(
             minibatches(batch, self.method.minibatches, self._order_rng()) for _ in range(self.method.passes)
         ):
-            sums = update.accumulate(self.method, self._optimize, part, self.settings.microbatch_tokens, backward=True)
+            sums = self._accumulate(part, backward=True)
             norm = update.step(
                 self.run.models,
                 optimizer,
@@ -132,6 +136,7 @@ class Phase:
                 part,
                 max_grad_norm=self.settings.max_grad_norm,
                 save_bad_batch=self.directory / f"bad-batch-step-{step}.pt",
+                ranks=self.run.ranks,
             )
             seen.append({**sums.means(), "grad_norm": norm})
             if self.method.end_passes(seen[-1]):
@@ -153,7 +158,7 @@ class Phase:
 
     def _collect(self, records: list[Record]) -> Batch:
         """Run the data stage and the reward stage."""
-        with torch.no_grad():
+        with torch.no_grad(), self.run.shared():
             batch: Batch = self.plugins.stage(
                 "data_stage", self.method.data, run=self.run, method=self.method, given=records
             )
@@ -162,6 +167,10 @@ class Phase:
                 "reward_stage", self.method.reward, run=self.run, method=self.method, given=batch
             )
             return scored
+
+    def _accumulate(self, batch: Batch, *, backward: bool) -> update.Sums:
+        tokens = self.settings.microbatch_tokens
+        return update.accumulate(self.method, self._optimize, batch, tokens, backward=backward, ranks=self.run.ranks)
 
     def _optimize(self, batch: Batch) -> Loss:
         loss: Loss = self.plugins.stage(
@@ -183,9 +192,7 @@ class Phase:
             for first in range(0, len(records), self.settings.batch_size):
                 part = records[first : first + self.settings.batch_size]
                 batch = self._collect(part)
-                found = update.accumulate(
-                    self.method, self._optimize, batch, self.settings.microbatch_tokens, backward=False
-                )
+                found = self._accumulate(batch, backward=False)
                 count += found.count
                 for name, value in found.values.items():
                     sums[name] = sums.get(name, 0.0) + value
@@ -193,7 +200,8 @@ class Phase:
                     logged[name] = logged.get(name, 0.0) + value * len(part) / len(records)
         self.run.state = state
         metrics = {**update.Sums(sums, count).means(), **logged, "num": float(len(records))} if records else {}
-        self.plugins.event("on_evaluate", phase=self.name, step=step, metrics=metrics)
+        if self.run.ranks.main:
+            self.plugins.event("on_evaluate", phase=self.name, step=step, metrics=metrics)
         return metrics
 
     def _write(self, step: int, metrics: Mapping[str, float]) -> None:

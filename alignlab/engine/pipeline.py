@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from rich.console import Console
 
 import alignlab
 from alignlab import builtin, ops
@@ -22,6 +23,7 @@ from alignlab.engine.files import locked, move_aside, read_json, write_json
 from alignlab.engine.intervals import wilson
 from alignlab.engine.phase import Phase
 from alignlab.engine.plan import PlannedPhase, PlannedReward, fingerprint, plan
+from alignlab.engine.ranks import Ranks
 from alignlab.engine.roles import load_roles
 from alignlab.engine.run import EngineRun
 from alignlab.engine.trackers import Tracker
@@ -54,7 +56,8 @@ class Pipeline:
         self.recipe = loaded.recipe
         self.output = Path(loaded.recipe.output)
         self.cache = self.output / "cache"
-        self.display = display or Display()
+        self.ranks = Ranks.start()
+        self.display = (display or Display()) if self.ranks.main else Display(Console(quiet=True))
         self.plugins = Plugins(builtin)
         self.phases = plan(loaded, self.plugins)
         self.finished: dict[str, Finished] = {}
@@ -68,28 +71,32 @@ class Pipeline:
         names = [phase.settings.name for phase in self.phases]
         if until is not None and until not in names:
             raise RecipeError(f"there is no phase {until!r}", where="--until", do=did_you_mean(until, names))
-        with locked(self.output), ExitStack() as at_end:
-            (self.output / "recipe.yaml").write_text(dump_recipe(self.recipe))
+        with ExitStack() as at_end:
+            self.ranks.once(lambda: at_end.enter_context(locked(self.output)))
             manifest = self._manifest()
-            write_json(self.output / "manifest.json", manifest)
             self._say_start(manifest)
-            for tracker in self.trackers:
-                tracker.start(self.output, manifest)
-                at_end.callback(tracker.finish)
-            self.plugins.event("on_run_start", manifest=manifest)
-            for phase in self.phases[: len(names) if until is None else names.index(until) + 1]:
-                digest = self._run_phase(phase)
-                manifest["data"][phase.settings.name] = digest
+            if self.ranks.main:
+                (self.output / "recipe.yaml").write_text(dump_recipe(self.recipe))
                 write_json(self.output / "manifest.json", manifest)
-            self.plugins.event("on_run_end", output=self.output)
+                for tracker in self.trackers:
+                    tracker.start(self.output, manifest)
+                    at_end.callback(tracker.finish)
+                self.plugins.event("on_run_start", manifest=manifest)
+            for phase in self.phases[: len(names) if until is None else names.index(until) + 1]:
+                manifest["data"][phase.settings.name] = self._run_phase(phase)
+                if self.ranks.main:
+                    write_json(self.output / "manifest.json", manifest)
+            if self.ranks.main:
+                self.plugins.event("on_run_end", output=self.output)
         return self.output
 
     def _run_phase(self, planned: PlannedPhase) -> str:
         """Skip, resume or start one phase; return the digest of its data."""
         name = planned.settings.name
         directory = self.output / name
-        base, base_print = self._base(planned)
-        split = self.split(planned.sources, planned.method.rows, base, self.cache)
+        with self.ranks.main_first():  # it makes a new model, and caches tokens, for the others to read
+            base, base_print = self._base(planned)
+            split = self.split(planned.sources, planned.method.rows, base, self.cache)
         wanted = fingerprint(
             base_print,
             planned.inputs(self.plugins.used()),
@@ -100,7 +107,7 @@ class Pipeline:
         )
         done = Finished(directory, wanted, planned.head)
         self.finished[name] = done
-        if self._is_done(directory, wanted):
+        if self.ranks.once(lambda: self._is_done(directory, wanted)):
             self.display.say(f"{name}: done already, its inputs did not change")
             return split.digest
         for line in str(split.summary).splitlines():
@@ -109,7 +116,10 @@ class Pipeline:
         began = time.perf_counter()
         evaluated = self._phase(planned, done, base, split).train()
         seconds = time.perf_counter() - began
-        write_json(directory / "phase.json", {"fingerprint": wanted, "method": planned.method.name, "seconds": seconds})
+        if self.ranks.main:
+            about = {"fingerprint": wanted, "method": planned.method.name, "seconds": seconds}
+            write_json(directory / "phase.json", about)
+        self.ranks.wait()
         self.display.say(f"{name}: done in {seconds:.0f} s{_measured(evaluated)}")
         return split.digest
 
@@ -146,6 +156,7 @@ class Pipeline:
             generator=planned.generator,
             microbatch_tokens=planned.optimizer.microbatch_tokens,
             precision=planned.optimizer.precision,
+            ranks=self.ranks,
         )
         return Phase(
             name=planned.settings.name,
@@ -210,6 +221,7 @@ class Pipeline:
             "platform": platform.platform(),
             "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
             "threads": torch.get_num_threads(),
+            "ranks": self.ranks.size,
             "seed": self.recipe.seed,
             "plugins": self.plugins.used(),
             "ops": {op: ops.implementations(op) for op in ops.OPS},
@@ -218,8 +230,10 @@ class Pipeline:
 
     def _say_start(self, manifest: Mapping[str, Any]) -> None:
         names = ", ".join(phase.settings.name for phase in self.phases)
+        ranks = f"{self.ranks.size} ranks of " if self.ranks.size > 1 else ""
         self.display.say(
-            f"{self.output}: {names}; on {manifest['device']}, {manifest['threads']} threads, torch {manifest['torch']}"
+            f"{self.output}: {names}; on {ranks}{manifest['device']}, {manifest['threads']} threads, "
+            f"torch {manifest['torch']}"
         )
 
 

@@ -1,8 +1,8 @@
 """The engine's side of `Run`: everything that a method may ask for, on the models of its roles."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from alignlab import ops
 from alignlab.batch import Batch, Record, Sample, collate, pad
 from alignlab.engine.microbatch import microbatches
+from alignlab.engine.ranks import Ranks
 from alignlab.generate import Generator, Sampling
 from alignlab.method import Rollout
 from alignlab.models import hidden_states, is_checkpointing, logits_at, scalar, sequence_scores
@@ -32,6 +33,7 @@ class EngineRun:
         generator: Generator | None = None,
         microbatch_tokens: int = 16384,
         precision: str = "fp32",
+        ranks: Ranks | None = None,
     ) -> None:
         """Start with an empty state, at step 0."""
         self.models = models
@@ -44,6 +46,8 @@ class EngineRun:
         self.rng = torch.Generator()
         self.state: dict[str, Any] = {}
         self.train = True
+        self.ranks = ranks or Ranks()
+        self._shared = False
         self.device = next(iter(models.values())).device
         self._logged: dict[str, list[float]] = {}
         self.begin(0)
@@ -55,6 +59,20 @@ class EngineRun:
         digest = hashlib.sha256(f"{self.seed} {self.phase} {step} {train}".encode()).digest()
         self.rng.manual_seed(int.from_bytes(digest[:4], "little"))
         self._logged = {}
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Deal the work out over ranks while all of them ask for the same: in the data stage and the reward stage."""
+        self._shared = True
+        try:
+            yield
+        finally:
+            self._shared = False
+
+    @property
+    def _sharers(self) -> Ranks:
+        """Return the ranks that what is asked for now is dealt out over."""
+        return self.ranks if self._shared else Ranks()
 
     def log(self, **metrics: float) -> None:
         """Note numbers of this step."""
@@ -130,7 +148,10 @@ class EngineRun:
         prompts = [record.samples["prompt"].tokens for _, record in rows]
         with torch.no_grad(), self._autocast():
             model = self.models[role].eval()
-            answers = self.generator(model, self.tokenizer, prompts, sampling, seeds)
+            mine = self.generator(
+                model, self.tokenizer, self._sharers.share(prompts), sampling, self._sharers.share(seeds)
+            )
+        answers = self._sharers.merge(mine, len(rows))
         samples = [
             Sample((*prompt, *a.tokens), (False,) * len(prompt) + (True,) * len(a.tokens))
             for prompt, a in zip(prompts, answers, strict=True)
@@ -146,7 +167,9 @@ class EngineRun:
             if torch.is_grad_enabled():
                 return compute(batch)
             out: Tensor | None = None
-            for part, rows in microbatches(batch, self.microbatch_tokens):
+            parts = list(microbatches(batch, self.microbatch_tokens, self._sharers.size))
+            mine = self._sharers.share(parts)
+            for part, rows in mine or parts[:1]:  # a rank without a share has to know the shape
                 found = compute(part)
                 if found.dim() > 1:  # put the token columns back to where `select` cut them from
                     first = int(batch.valid[rows].any(0).long().argmax())
@@ -155,7 +178,7 @@ class EngineRun:
                 out = found.new_zeros(len(batch), *found.shape[1:]) if out is None else out
                 out[rows] = found
             assert out is not None, "an empty batch"
-            return out
+            return self._sharers.add(out if mine else out.zero_())
 
     def _ready(self, role: str) -> PreTrainedModel:
         """Return a role's model; dropout is 0 in every mode, and only checkpointing asks for `train()`."""
