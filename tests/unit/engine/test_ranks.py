@@ -30,7 +30,8 @@ phases:
     data: {{kind: prompts}}
     reward: [{{use: reward_model, from: rm}}, {{use: "alignlab.data.world:true_reward_function", name: truth}}]
     optimizer:
-      {{method: ppo, lr: 1.0e-3, steps: 3, batch_size: 7, passes: 2, minibatches: 2, max_new_tokens: 8, whiten_rewards: true}}
+      {{method: ppo, lr: 1.0e-3, steps: 3, batch_size: 7, passes: 2, minibatches: 2, max_new_tokens: 8,
+       whiten_rewards: true}}
   - name: dpo
     from: sft
     data: {{kind: preferences}}
