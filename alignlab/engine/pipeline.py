@@ -22,6 +22,7 @@ from alignlab.engine.files import locked, move_aside, read_json, write_json
 from alignlab.engine.intervals import wilson
 from alignlab.engine.phase import Phase
 from alignlab.engine.plan import PlannedPhase, PlannedReward, fingerprint, plan
+from alignlab.engine.reference_cache import ReferenceCache
 from alignlab.engine.roles import load_roles
 from alignlab.engine.run import EngineRun
 from alignlab.engine.trackers import Tracker
@@ -107,9 +108,11 @@ class Pipeline:
             self.display.say(f"{name}: {line}")
         directory.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
-        evaluated = self._phase(planned, done, base, split).train()
+        with self._reference_cache(planned, wanted) as cache:
+            evaluated = self._phase(planned, done, base, split, cache).train()
         seconds = time.perf_counter() - began
         write_json(directory / "phase.json", {"fingerprint": wanted, "method": planned.method.name, "seconds": seconds})
+        cache.remove()
         self.display.say(f"{name}: done in {seconds:.0f} s{_measured(evaluated)}")
         return split.digest
 
@@ -128,7 +131,14 @@ class Pipeline:
             return False
         return found is not None and about.is_file()
 
-    def _phase(self, planned: PlannedPhase, done: Finished, base: str, split: Split) -> Phase:
+    def _reference_cache(self, planned: PlannedPhase, wanted: str) -> ReferenceCache:
+        """Return the cache of a phase's frozen roles, by its fingerprint: its bits depend on no other run."""
+        frozen = [name for name, role in planned.method.roles.items() if not role.train and role.follow is None]
+        return ReferenceCache(self.cache / f"reference-{wanted}.sqlite", frozen)
+
+    def _phase(
+        self, planned: PlannedPhase, done: Finished, base: str, split: Split, reference_cache: ReferenceCache
+    ) -> Phase:
         """Load the models and rewards of a phase."""
         context = self.reward_context(planned.optimizer.microbatch_tokens)
         rules = [reward.rule for reward in planned.rewards]
@@ -146,6 +156,7 @@ class Pipeline:
             generator=planned.generator,
             microbatch_tokens=planned.optimizer.microbatch_tokens,
             precision=planned.optimizer.precision,
+            reference_cache=reference_cache,
         )
         return Phase(
             name=planned.settings.name,
