@@ -5,8 +5,8 @@ Run in an environment of TRL's own, which alignlab does not need:
     python -m venv trl && trl/bin/pip install "trl==1.16.*" torch==2.13.0
     trl/bin/python tests/parity/make_trl_dpo.py
 
-`DPOTrainer._compute_loss` and `CPOTrainer.cpo_loss` (for simpo) are called as they stand, on a model whose log-probs are
-the seeded ones: a trainer's settings stand in for the trainer, so that no data or optimizer comes in between.
+`DPOTrainer._compute_loss` and `CPOTrainer.cpo_loss` (for simpo) are called as they stand, on a model whose log-probs
+are the seeded ones: a trainer's settings stand in for the trainer, so that no data or optimizer comes in between.
 """
 
 import json
