@@ -16,11 +16,21 @@ RowFormat = Literal["prompt", "completion", "preference", "label", "ranked"]
 
 
 @dataclass(frozen=True)
+class Follow:
+    """How a role that is not trained moves: after every `every` steps, to alpha * role + (1 - alpha) * itself."""
+
+    role: str
+    alpha: float = 1.0
+    every: int = 1
+
+
+@dataclass(frozen=True)
 class Role:
-    """One model of a method. A role that is not trained is frozen; `head` says what comes out of it."""
+    """One model of a method. A role that is not trained is frozen or follows; `head` says what comes out of it."""
 
     train: bool = True
     head: Literal["lm", "scalar"] = "lm"
+    follow: Follow | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A toy that every method can be tested on: tiny models of the small world, and its records."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -13,6 +13,7 @@ from alignlab.data.world import World, WorldSettings
 from alignlab.engine.roles import load_roles
 from alignlab.engine.run import EngineRun
 from alignlab.generate import TorchGenerator
+from alignlab.losses import DPOLoss
 from alignlab.method import Method
 from alignlab.models import load_tokenizer, new_model
 from alignlab.plugins import Plugins, installed
@@ -24,6 +25,22 @@ METHODS: dict[str, dict[str, Any]] = {
     "reward_model": {"center_coef": 0.01},
     "ppo": {"max_new_tokens": 8, "minibatches": 2, "passes": 2, "entropy_coef": 0.01},
 }
+# One method in many forms: every DPO loss by its name, and the other settings together.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    f"dpo {loss_type}": ("dpo", {"loss_type": loss_type, "beta": 0.5}) for loss_type in get_args(DPOLoss)
+}
+VARIANTS["dpo exo_pair"][1]["label_smoothing"] = 0.01
+VARIANTS["dpo robust"][1]["label_smoothing"] = 0.1
+VARIANTS["dpo mixture"] = (
+    "dpo",
+    {
+        "loss_type": ["bco_pair", "aot", "aot_unpaired", "simpo"],
+        "loss_weights": [1.0, 0.5, 2.0, 0.3],
+        "length_normalize": True,
+        "sft_coef": 0.1,
+        "ref_sync_steps": 2,
+    },
+)
 
 
 def registered() -> list[str]:
@@ -50,8 +67,9 @@ def split_for(base: Path, rows: str, num_rows: int = 64) -> Split:
 
 
 def method(name: str, **settings: Any) -> Method:
+    name, variant = VARIANTS.get(name, (name, {}))
     cls = Plugins(builtin).get("method", name)
-    return cls(**{**METHODS.get(name, {}), **settings})
+    return cls(**{**METHODS.get(name, {}), **variant, **settings})
 
 
 def word_count(prompts: Any, completions: Any, completion_ids: Any, **columns: Any) -> list[float]:

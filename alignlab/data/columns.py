@@ -25,6 +25,7 @@ LAYOUTS: dict[RowFormat, tuple[Layout, ...]] = {  # the first that fits is taken
     "label": ("label",),
     "ranked": ("ranked",),
 }
+OPTIONAL: dict[RowFormat, tuple[str, ...]] = {"preference": ("probability",)}  # in all rows of a source, or in none
 ANSWER_COLUMNS = frozenset({"completion", "messages", "text", "chosen", "rejected", "label", "completions", "ranks"})
 # What other people call these columns: difflib does not know that a question is a prompt.
 SYNONYMS: dict[str, tuple[str, ...]] = {

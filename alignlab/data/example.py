@@ -73,6 +73,8 @@ def make_example(
         problem.prompt_key = prompt_key(prompt) if prompt else None
         raise
     columns |= {name: answer for name, answer in answers.items() if name in row}
+    if want == "preference" and "probability" in row:
+        columns["probability"] = _probability(row["probability"])
     if layout == "label":
         columns["label"] = _label(row["label"])
     elif layout == "ranked":
@@ -141,6 +143,18 @@ def _completions(found: Any, ranks: Any) -> dict[str, str | Turns]:
     if len(set(ranks)) < 2:
         raise RowProblem("`ranks` prefers no answer to another", "useless")
     return {f"completions.{i}": text_or_turns(answer, f"completions.{i}") for i, answer in enumerate(found)}
+
+
+def _probability(value: Any) -> float:
+    """Return P(chosen is the better answer), the soft label of a pair."""
+    try:
+        found = float("nan" if isinstance(value, bool) else value)  # a csv holds text only
+    except (TypeError, ValueError):
+        found = float("nan")
+    if not 0 <= found <= 1:
+        what = "null" if value is None else f"{value!r:.40}, wanted a number from 0 to 1"
+        raise RowProblem(f"`probability` is {what}")
+    return found
 
 
 def _label(value: Any) -> bool:

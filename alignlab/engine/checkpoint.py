@@ -35,7 +35,7 @@ def save_checkpoint(
     *,
     keep: int = 2,
 ) -> Path:
-    """Write `directory/step-N`, then remove all but the newest `keep`."""
+    """Write `directory/step-N`, then remove all but the newest `keep`. `models` are those that the phase changes."""
     _check_state(progress.state)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"step-{progress.step:06d}"
@@ -43,9 +43,8 @@ def save_checkpoint(
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     for role, model in models.items():
-        if any(p.requires_grad for p in model.parameters()):
-            weights = {name: p.detach().contiguous() for name, p in model.named_parameters()}
-            save_file(weights, beside / f"{role}.safetensors")
+        weights = {name: p.detach().contiguous() for name, p in model.named_parameters()}
+        save_file(weights, beside / f"{role}.safetensors")
     tensors, rest = _split_optimizer(optimizer.state_dict())
     save_file(tensors, beside / "optimizer.safetensors")
     write_json(beside / "optimizer.json", rest)
@@ -88,8 +87,6 @@ def load_checkpoint(path: Path, models: Mapping[str, PreTrainedModel], optimizer
     try:
         for role, model in models.items():
             parameters = dict(model.named_parameters())
-            if not any(p.requires_grad for p in parameters.values()):
-                continue
             saved = load_file(path / f"{role}.safetensors")
             if saved.keys() != parameters.keys():
                 raise ValueError(f"{role} has other parameters than the model")

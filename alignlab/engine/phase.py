@@ -19,7 +19,7 @@ from alignlab.engine.display import Display
 from alignlab.engine.files import append_jsonl, keep_until, write_json
 from alignlab.engine.microbatch import minibatches
 from alignlab.engine.optim import OptimizerFactory, lr_at, parameter_groups
-from alignlab.engine.roles import exported_role
+from alignlab.engine.roles import changing, exported_role, follow
 from alignlab.engine.run import EngineRun
 from alignlab.engine.samples import write_samples
 from alignlab.engine.trackers import Tracker
@@ -80,6 +80,7 @@ class Phase:
             for step in range(start + 1, self.num_steps + 1):  # steps are counted from 1 in all that is written
                 last = step == self.num_steps
                 metrics = self._step(step, optimizer)
+                follow(models, self.method.roles, step)
                 if last or (self.settings.eval_every and step % self.settings.eval_every == 0):
                     evaluated = self._evaluate(step)
                     if self.run.ranks.main:
@@ -90,7 +91,8 @@ class Phase:
                     self._write(step, metrics)
                 if self.run.ranks.main and (last or step % save_every == 0):
                     progress = Progress(step, self.fingerprint, self.run.state)
-                    path = save_checkpoint(self.directory / "checkpoints", progress, models, optimizer)
+                    saved = changing(models, self.method.roles)
+                    path = save_checkpoint(self.directory / "checkpoints", progress, saved, optimizer)
                     self.plugins.event("on_checkpoint", phase=self.name, step=step, path=path)
         if start == self.num_steps:  # killed after the last step, before the export
             evaluated = self._evaluate(start)
@@ -104,7 +106,7 @@ class Phase:
         start = 0
         if found:
             progress = read_progress(found[-1])
-            load_checkpoint(found[-1], self.run.models, optimizer)
+            load_checkpoint(found[-1], changing(self.run.models, self.method.roles), optimizer)
             self.run.state, start = progress.state, progress.step
             self.display.say(f"{self.name}: goes on after step {start} of {self.num_steps}")
         if self.run.ranks.main:

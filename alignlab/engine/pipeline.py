@@ -24,6 +24,7 @@ from alignlab.engine.intervals import wilson
 from alignlab.engine.phase import Phase
 from alignlab.engine.plan import PlannedPhase, PlannedReward, fingerprint, plan
 from alignlab.engine.ranks import Ranks
+from alignlab.engine.reference_cache import ReferenceCache
 from alignlab.engine.roles import load_roles
 from alignlab.engine.run import EngineRun
 from alignlab.engine.trackers import Tracker
@@ -114,11 +115,13 @@ class Pipeline:
             self.display.say(f"{name}: {line}")
         directory.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
-        evaluated = self._phase(planned, done, base, split).train()
+        with self._reference_cache(planned, wanted) as cache:
+            evaluated = self._phase(planned, done, base, split, cache).train()
         seconds = time.perf_counter() - began
         if self.ranks.main:
             about = {"fingerprint": wanted, "method": planned.method.name, "seconds": seconds}
             write_json(directory / "phase.json", about)
+        cache.remove()
         self.ranks.wait()
         self.display.say(f"{name}: done in {seconds:.0f} s{_measured(evaluated)}")
         return split.digest
@@ -138,7 +141,17 @@ class Pipeline:
             return False
         return found is not None and about.is_file()
 
-    def _phase(self, planned: PlannedPhase, done: Finished, base: str, split: Split) -> Phase:
+    def _reference_cache(self, planned: PlannedPhase, wanted: str) -> ReferenceCache:
+        """Return the cache of a phase's frozen roles, by its fingerprint: its bits depend on no other run.
+
+        Every rank has a file of its own; they hold the same.
+        """
+        frozen = [name for name, role in planned.method.roles.items() if not role.train and role.follow is None]
+        return ReferenceCache(self.cache / f"reference-{wanted}-{self.ranks.rank}.sqlite", frozen)
+
+    def _phase(
+        self, planned: PlannedPhase, done: Finished, base: str, split: Split, reference_cache: ReferenceCache
+    ) -> Phase:
         """Load the models and rewards of a phase."""
         context = self.reward_context(planned.optimizer.microbatch_tokens)
         rules = [reward.rule for reward in planned.rewards]
@@ -157,6 +170,7 @@ class Pipeline:
             microbatch_tokens=planned.optimizer.microbatch_tokens,
             precision=planned.optimizer.precision,
             ranks=self.ranks,
+            reference_cache=reference_cache,
         )
         return Phase(
             name=planned.settings.name,

@@ -17,6 +17,24 @@ def exported_role(roles: Mapping[str, Role]) -> str:
     return next(name for name, role in roles.items() if role.train)
 
 
+def changing(models: Mapping[str, PreTrainedModel], roles: Mapping[str, Role]) -> dict[str, PreTrainedModel]:
+    """Return the models whose weights a phase changes, and a checkpoint holds: those that train or follow."""
+    return {name: models[name] for name, role in roles.items() if role.train or role.follow is not None}
+
+
+@torch.no_grad()
+def follow(models: Mapping[str, PreTrainedModel], roles: Mapping[str, Role], step: int) -> None:
+    """Move the roles that follow, if `step` (steps done) is one after which they do.
+
+    Source: Gorbatovski et al., 2024 (arXiv 2404.09656): soft updates, and with alpha 1 hard ones.
+    """
+    for name, role in roles.items():
+        if role.follow is not None and step % role.follow.every == 0:
+            leader = models[role.follow.role]
+            for mine, theirs in zip(models[name].parameters(), leader.parameters(), strict=True):
+                mine.lerp_(theirs, role.follow.alpha)
+
+
 def load_roles(
     method: Method, base: str | Path, settings: ModelSettings, reward_model: str | None
 ) -> dict[str, PreTrainedModel]:

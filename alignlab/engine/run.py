@@ -13,6 +13,7 @@ from alignlab import ops
 from alignlab.batch import Batch, Record, Sample, collate, pad
 from alignlab.engine.microbatch import microbatches
 from alignlab.engine.ranks import Ranks
+from alignlab.engine.reference_cache import ReferenceCache
 from alignlab.generate import Generator, Sampling
 from alignlab.method import Rollout
 from alignlab.models import hidden_states, is_checkpointing, logits_at, scalar, sequence_scores
@@ -34,6 +35,7 @@ class EngineRun:
         microbatch_tokens: int = 16384,
         precision: str = "fp32",
         ranks: Ranks | None = None,
+        reference_cache: ReferenceCache | None = None,
     ) -> None:
         """Start with an empty state, at step 0."""
         self.models = models
@@ -42,6 +44,7 @@ class EngineRun:
         self.generator = generator
         self.microbatch_tokens = microbatch_tokens
         self.precision = precision
+        self.reference_cache = reference_cache
         self.seed, self.phase = seed, phase
         self.rng = torch.Generator()
         self.state: dict[str, Any] = {}
@@ -96,6 +99,10 @@ class EngineRun:
             out[:, part.acted] = columns
             return out.unbind(0)[0] if not entropy else out.transpose(0, 1)  # [B, T] or [B, 2, T]
 
+        cache = self.reference_cache
+        sampled = isinstance(batch, Rollout)  # whose rows do not come back
+        if cache is not None and role in cache.roles and temperature == 1 and not (entropy or sampled):
+            return cache.logp(role, batch, lambda part: self._in_parts(part, compute))
         result = self._in_parts(batch, compute)
         return (result[:, 0], result[:, 1]) if entropy else result
 

@@ -11,7 +11,7 @@ from alignlab.engine.microbatch import microbatches, minibatches
 from alignlab.engine.roles import exported_role
 from alignlab.engine.update import accumulate
 
-pytestmark = pytest.mark.parametrize("name", toy.registered())
+pytestmark = pytest.mark.parametrize("name", [*toy.registered(), *toy.VARIANTS])
 
 
 @pytest.fixture(scope="module")
