@@ -7,7 +7,7 @@ from alignlab.engine.optim import AdamW, OptimizerFactory
 from alignlab.engine.trackers import TensorBoard, Tracker, WandB
 from alignlab.generate import Generator, TorchGenerator
 from alignlab.hooks import hookimpl
-from alignlab.rewards import RewardModelRule, RewardRule
+from alignlab.rewards import RULES, RewardRule
 
 
 @hookimpl
@@ -18,8 +18,8 @@ def register_data() -> Iterable[DataSource]:
 
 @hookimpl
 def register_rewards() -> Iterable[type[RewardRule]]:
-    """Register trained reward models."""
-    return [RewardModelRule]
+    """Register trained reward models, alone and as ensembles, and rules of length, pattern and form."""
+    return RULES
 
 
 @hookimpl

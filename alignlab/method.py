@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from alignlab.batch import Batch, Record, Sample, collate
 from alignlab.config.settings import Settings
 
-RowFormat = Literal["prompt", "completion", "preference", "label", "ranked"]
+RowFormat = Literal["prompt", "completion", "preference", "label", "ranked", "steps"]
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,16 @@ class MethodSettings(Settings):
     """Into how many optimizer steps a pass is cut."""
 
     def data(self, run: Run, records: Sequence[Record]) -> Batch:
-        """Collate the records: a row each, or for preferences a unit of two rows, 2i (chosen) and 2i + 1 (rejected)."""
-        names = {"prompt": ["prompt"], "preference": ["chosen", "rejected"]}.get(self.rows, ["completion"])
+        """Collate the records: a row for each answer, and a unit for each record.
+
+        A preference's rows are 2i (chosen) and 2i + 1 (rejected), those of a ranked list in the order of its
+        completions; where prompts are wanted, the row is the prompt.
+        """
         rows: list[tuple[Sample, int, Record]] = [
-            (record.samples[name], unit, record) for unit, record in enumerate(records) for name in names
+            (sample, unit, record)
+            for unit, record in enumerate(records)
+            for name, sample in record.samples.items()
+            if (name == "prompt") == (self.rows == "prompt")
         ]
         return collate(
             [sample for sample, _, _ in rows],

@@ -13,6 +13,7 @@ from alignlab.batch import Record
 from alignlab.config import LoadedRecipe
 from alignlab.config.recipe import ReportSettings
 from alignlab.data import Split, epoch_order
+from alignlab.engine.calibration import calibration
 from alignlab.engine.display import Display
 from alignlab.engine.files import read_json, write_json
 from alignlab.engine.intervals import half_width, wilson
@@ -150,6 +151,8 @@ def _reward_models(pipeline: Pipeline) -> dict[str, Any]:
         if phase.head == "scalar" and "accuracy" in measured:
             num = int(measured["num"])
             found[name] = {"accuracy": [measured["accuracy"], *wilson(measured["accuracy"], num)], "num": num}
+            if (calibrated := calibration(measured)) is not None:
+                found[name]["calibration"] = calibrated.to_json()
     return found
 
 
@@ -188,9 +191,11 @@ def show_report(report: Mapping[str, Any], output: Path, display: Display) -> No
     display.console.print(table)
     for name, found in report["reward_models"].items():
         accuracy, low, high = found["accuracy"]
-        display.say(
-            f"reward model {name}: accuracy {accuracy:.3f} [{low:.3f}, {high:.3f}] on {found['num']} held-out pairs"
-        )
+        text = f"reward model {name}: accuracy {accuracy:.3f} [{low:.3f}, {high:.3f}] on {found['num']} held-out rows"
+        if "calibration" in found:
+            low, high = found["calibration"]["interval"]
+            text += f", calibration error {found['calibration']['error']:.3f} [{low:.3f}, {high:.3f}]"
+        display.say(text)
     display.say(f"these numbers, and answers side by side: {output / FILE}")
     display.say(f"every step, samples, and the model as a Hugging Face directory, of each phase: {output}/PHASE/")
 

@@ -76,7 +76,12 @@ def _check_names(recipe: Recipe, positions: Positions) -> list[RecipeError]:
 
     def refer_all(rewards: Sequence[RewardSettings], *at: str | int) -> None:
         for i, reward in enumerate(rewards):
-            refer((reward.model_extra or {}).get("from"), *at, i, "from")
+            origin = (reward.model_extra or {}).get("from")
+            if isinstance(origin, list):
+                for j, member in enumerate(origin):
+                    refer(member, *at, i, "from", j)
+            else:
+                refer(origin, *at, i, "from")
 
     for index, phase in enumerate(recipe.phases):
         where = positions.where(("phases", index, "name"))

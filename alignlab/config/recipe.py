@@ -71,6 +71,10 @@ class RewardSettings(Settings):
     name: Name | None = None
     """What it is logged as; `use` if it is not given."""
     weight: float = 1.0
+    timeout: PositiveFloat | None = None
+    """Seconds that a call may take; after that the run stops with the reward's name."""
+    concurrency: PositiveInt = 1
+    """Calls at the same time: above 1, each gets a part of the rows, and a function that is not async a thread."""
 
 
 class OptimizerSettings(Settings):
@@ -117,6 +121,9 @@ class PhaseSettings(Settings):
     name: Name = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     from_: Name | None = Field(default=None, alias="from")
     """The phase whose model this one starts from; the recipe's `model` if it is not given."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    """The order of rows and all that is drawn at random; the recipe's if it is not given. Members of an ensemble want
+    one each."""
     data: dict[str, Any] | list[dict[str, Any]] = {}
     """Laid over the recipe's `data`; a list is a mixture."""
     reward: list[RewardSettings] = []

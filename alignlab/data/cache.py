@@ -45,7 +45,7 @@ def tokenize_cached(
 def _key(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> str:
     digest = hashlib.sha256(f"{alignlab.__version__} {_code()} {tokenizer_print(tokenizer)}".encode())
     for example in examples:
-        digest.update(json.dumps([example.prompt, example.answers]).encode() + b"\n")
+        digest.update(json.dumps([example.prompt, example.answers, example.steps]).encode() + b"\n")
     return digest.hexdigest()[:32]
 
 

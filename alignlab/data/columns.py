@@ -7,7 +7,7 @@ from typing import Literal
 from alignlab.errors import DataError, did_you_mean
 from alignlab.method import RowFormat
 
-Layout = Literal["prompt", "completion", "messages", "text", "pair", "label", "ranked"]
+Layout = Literal["prompt", "completion", "messages", "text", "pair", "label", "ranked", "steps"]
 
 COLUMNS: dict[Layout, tuple[str, ...]] = {
     "prompt": ("prompt",),
@@ -17,6 +17,7 @@ COLUMNS: dict[Layout, tuple[str, ...]] = {
     "pair": ("chosen", "rejected"),  # `prompt` too, or it is what the two share
     "label": ("prompt", "completion", "label"),
     "ranked": ("prompt", "completions", "ranks"),
+    "steps": ("prompt", "completions", "labels"),
 }
 LAYOUTS: dict[RowFormat, tuple[Layout, ...]] = {  # the first that fits is taken
     "prompt": ("prompt", "messages", "pair"),
@@ -24,9 +25,12 @@ LAYOUTS: dict[RowFormat, tuple[Layout, ...]] = {  # the first that fits is taken
     "preference": ("pair",),
     "label": ("label",),
     "ranked": ("ranked",),
+    "steps": ("steps",),
 }
 OPTIONAL: dict[RowFormat, tuple[str, ...]] = {"preference": ("probability",)}  # in all rows of a source, or in none
-ANSWER_COLUMNS = frozenset({"completion", "messages", "text", "chosen", "rejected", "label", "completions", "ranks"})
+ANSWER_COLUMNS = frozenset(
+    {"completion", "messages", "text", "chosen", "rejected", "label", "completions", "ranks", "labels"}
+)
 # What other people call these columns: difflib does not know that a question is a prompt.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "prompt": ("question", "query", "instruction", "input", "problem", "context", "user"),
@@ -36,6 +40,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "messages": ("conversation", "conversations", "dialog", "dialogue"),
     "completions": ("responses", "answers", "outputs"),
     "ranks": ("rank", "ranking", "rankings", "order"),
+    "labels": ("ratings", "step_labels", "correct"),
 }
 
 

@@ -1,14 +1,16 @@
 """One row, checked and brought into one form: a prompt and named answers."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from alignlab.data.columns import Layout
+from alignlab.data.lists import as_label, check_twins, labelled_steps, ranked_answers
 from alignlab.data.pairs import check_different, split_pair
 from alignlab.data.sources import RowProblem
-from alignlab.data.turns import Turns, as_turns, check_not_empty, text_or_turns, type_name
+from alignlab.data.turns import Turns, as_turns, check_not_empty, text_or_turns
 from alignlab.method import RowFormat
 
 
@@ -21,6 +23,7 @@ class Example:
     prompt: str | Turns | None
     answers: Mapping[str, str | Turns]  # by the names that samples have
     notes: tuple[str, ...] = ()  # what was not taken as it stood
+    steps: tuple[str, ...] = ()  # the one answer, step by step, where each step is judged
 
     @property
     def prompt_key(self) -> str:
@@ -33,7 +36,7 @@ class Example:
         found: list[str] = []
         for part in (self.prompt, *self.answers.values()):
             found += [part] if isinstance(part, str) else [str(turn["content"]) for turn in part or ()]
-        return found
+        return [*found, *self.steps]
 
 
 def prompt_key(prompt: str | Turns) -> str:
@@ -41,6 +44,16 @@ def prompt_key(prompt: str | Turns) -> str:
     if isinstance(prompt, list) and len(prompt) == 1 and prompt[0]["role"] == "user":
         prompt = str(prompt[0]["content"])
     return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
+
+
+@contextmanager
+def _about(prompt: str | Turns | None) -> Iterator[None]:
+    """Let a problem with the answers to a prompt name it: rows that are dropped count when prompts are held out."""
+    try:
+        yield
+    except RowProblem as problem:
+        problem.prompt_key = prompt_key(prompt) if prompt else None
+        raise
 
 
 def make_example(
@@ -55,28 +68,31 @@ def make_example(
         prompt, answers = None, {"completion": _text(row)}
     else:
         prompt = text_or_turns(row["prompt"], "prompt") if "prompt" in row else None
-        answers = _answers(row, layout, prompt, want)
+        with _about(prompt):
+            answers = _answers(row, layout, prompt, want)
     if layout == "pair" and answers:
         prompt, answers, notes = split_pair(prompt, answers)
     _check_prompt(prompt, row, layout, allow)
     columns = {**row, "prompt": prompt} if prompt else dict(row)
     if want == "prompt":
         return Example(where, columns, prompt or None, {}, notes)
-    try:
+    with _about(prompt):
+        if layout == "steps":
+            steps, labels = labelled_steps(row["completions"], row["labels"])
+            return Example(where, columns | {"labels": labels}, prompt or None, {}, notes, steps)
         if layout == "pair" and want == "completion":
             answers = {"chosen": answers["chosen"]}
         answers = {name: as_turns(name, answer, prompt) for name, answer in answers.items()}
         check_not_empty({"messages": answers["completion"]} if layout == "messages" else answers)
         if want == "preference":
             check_different(answers)
-    except RowProblem as problem:
-        problem.prompt_key = prompt_key(prompt) if prompt else None
-        raise
+        elif layout == "ranked":
+            check_twins(list(answers.values()), row["ranks"])
     columns |= {name: answer for name, answer in answers.items() if name in row}
     if want == "preference" and "probability" in row:
         columns["probability"] = _probability(row["probability"])
     if layout == "label":
-        columns["label"] = _label(row["label"])
+        columns["label"] = as_label(row["label"])
     elif layout == "ranked":
         columns["completions"] = list(answers.values())
     elif layout == "pair" and want == "completion":
@@ -109,7 +125,7 @@ def _answers(
 ) -> dict[str, str | Turns]:
     """Return the answers by their columns' names, as they stand; none where only the prompt is wanted and known."""
     if layout == "ranked":
-        return _completions(row["completions"], row["ranks"])
+        return ranked_answers(row["completions"], row["ranks"])
     if layout == "pair" and (want != "prompt" or prompt is None):
         return {field: text_or_turns(row[field], field) for field in ("chosen", "rejected")}
     if layout in ("completion", "label"):
@@ -130,21 +146,6 @@ def _check_prompt(prompt: str | Turns | None, row: Mapping[str, Any], layout: La
     raise RowProblem("`prompt` is empty" if "prompt" in row else "no `prompt`", "no_prompt")
 
 
-def _completions(found: Any, ranks: Any) -> dict[str, str | Turns]:
-    """Return K answers; `ranks` holds a number for each, 1 for the best."""
-    for field, value in (("completions", found), ("ranks", ranks)):
-        if not isinstance(value, list):
-            raise RowProblem(f"`{field}` is {type_name(value)}" + ("" if value is None else ", wanted a list"))
-    if len(found) != len(ranks):
-        raise RowProblem(f"there are {len(found)} `completions` and {len(ranks)} `ranks`")
-    for number, rank in enumerate(ranks, 1):
-        if isinstance(rank, bool) or not isinstance(rank, (int, float)):
-            raise RowProblem(f"`ranks`, place {number}, is {type_name(rank)}, wanted a number")
-    if len(set(ranks)) < 2:
-        raise RowProblem("`ranks` prefers no answer to another", "useless")
-    return {f"completions.{i}": text_or_turns(answer, f"completions.{i}") for i, answer in enumerate(found)}
-
-
 def _probability(value: Any) -> float:
     """Return P(chosen is the better answer), the soft label of a pair."""
     try:
@@ -155,10 +156,3 @@ def _probability(value: Any) -> float:
         what = "null" if value is None else f"{value!r:.40}, wanted a number from 0 to 1"
         raise RowProblem(f"`probability` is {what}")
     return found
-
-
-def _label(value: Any) -> bool:
-    text = str(value).strip().lower()  # a csv holds text only
-    if text not in ("true", "false", "1", "0"):
-        raise RowProblem("`label` is null" if value is None else f"`label` is {value!r}, wanted true or false")
-    return text in ("true", "1")

@@ -106,7 +106,7 @@ def corpus(sources: Sequence[Mixed]) -> Iterator[str]:
 
 def _as_any_format(source: SourceRows, mixed: Mixed) -> Examples | None:
     """Return the rows in the format that shows most of their text."""
-    for want in sorted(LAYOUTS, key=["preference", "ranked", "label", "completion", "prompt"].index):
+    for want in sorted(LAYOUTS, key=["preference", "ranked", "steps", "label", "completion", "prompt"].index):
         try:
             return make_examples(source, want, mixed.label, mixed.data.allow)
         except DataError:

@@ -8,8 +8,10 @@ from alignlab.batch import Sample
 from alignlab.data.chat import Segment, render, render_answer
 from alignlab.data.example import Example
 from alignlab.data.sources import RowProblem
+from alignlab.data.turns import Turns
 
 Samples = dict[str, Sample]
+STEP_END = "\n"  # what a process reward model reads after a step, and scores it at
 NUM_CLOSING = 4  # a template's end-of-turn token is looked for among so many last tokens of a turn
 
 
@@ -17,7 +19,9 @@ def tokenize(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) ->
     """Return the samples of each row (`prompt`, and the prompt followed by each answer), or why it has none.
 
     A text prompt begins with BOS, if the tokenizer has one, and an answer to it ends with EOS. Of a conversation the
-    template decides both; EOS is added only if no special token ends the assistant's last turn.
+    template decides both; EOS is added only if no special token ends the assistant's last turn. A row of steps has one
+    sample `completion`: the prompt, each step with STEP_END after it, and EOS; `acted` is True on STEP_END's last token
+    only, where the step is scored.
     """
     plans = [_plan(example, tokenizer) for example in examples]
     encoder = Encoder(tokenizer)
@@ -28,13 +32,15 @@ def tokenize(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) ->
 class Plan:
     """The pieces of text that one row is tokenized from."""
 
-    def __init__(self, prompt: str, answers: dict[str, list[Segment]], chat: bool) -> None:
+    def __init__(self, prompt: str, answers: dict[str, list[Segment]], chat: bool, steps: bool = False) -> None:
         """Keep the pieces; those of a conversation hold their special tokens."""
-        self.prompt, self.answers, self.chat = prompt, answers, chat
+        self.prompt, self.answers, self.chat, self.steps = prompt, answers, chat, steps
 
 
 def _plan(example: Example, tokenizer: PreTrainedTokenizerBase) -> Plan | RowProblem:
     prompt = example.prompt
+    if example.steps:
+        return _plan_steps(prompt or "", example.steps, tokenizer)
     if not isinstance(prompt, list) and not any(isinstance(a, list) for a in example.answers.values()):
         said = {name: [Segment(str(answer), True)] for name, answer in example.answers.items()}
         return Plan(str(prompt or ""), said, chat=False)
@@ -49,6 +55,15 @@ def _plan(example: Example, tokenizer: PreTrainedTokenizerBase) -> Plan | RowPro
     except RowProblem as problem:
         return problem
     return Plan(text, rendered, chat=True)
+
+
+def _plan_steps(prompt: str | Turns, steps: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Plan | RowProblem:
+    try:
+        text = prompt if isinstance(prompt, str) else render(tokenizer, prompt, answer_next=True)
+    except RowProblem as problem:
+        return problem
+    pieces = [piece for step in steps for piece in (Segment(step, False), Segment(STEP_END, True))]
+    return Plan(text, {"completion": pieces}, chat=isinstance(prompt, list), steps=True)
 
 
 class Encoder:
@@ -96,6 +111,9 @@ class Encoder:
         prompt = [*([] if plan.chat else self.bos), *self.first[plan.prompt]]
         made = {"prompt": Sample(tuple(prompt), (False,) * len(prompt))}
         for name, segments in plan.answers.items():
+            if plan.steps:
+                made[name] = self._steps(plan, prompt)
+                continue
             tokens, acted = list(prompt), [False] * len(prompt)
             for number, segment in enumerate(segments):
                 piece = (self.inside if plan.prompt or number else self.first)[segment.text]
@@ -108,6 +126,16 @@ class Encoder:
                 acted += [segment.acted and i < num_said for i in range(len(piece))]
             made[name] = Sample(tuple(tokens), tuple(acted))
         return made
+
+    def _steps(self, plan: Plan, prompt: Sequence[int]) -> Sample:
+        """Put the steps of an answer after its prompt, each scored where it ends."""
+        tokens, acted = list(prompt), [False] * len(prompt)
+        for number, segment in enumerate(plan.answers["completion"]):
+            piece = (self.inside if plan.prompt or number else self.first)[segment.text]
+            tokens += piece
+            acted += [segment.acted and i == len(piece) - 1 for i in range(len(piece))]
+        # EOS, so that there is a token after the last step: the value before it is the last step's score.
+        return Sample((*tokens, int(self.eos)), (*acted, False))
 
     def num_said(self, piece: list[int]) -> int:
         """Return how many tokens of an assistant's turn the model says: up to the special token that ends it.

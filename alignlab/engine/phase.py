@@ -14,6 +14,7 @@ from alignlab.batch import Batch, Record
 from alignlab.config.recipe import OptimizerSettings
 from alignlab.data import Split, epoch_order
 from alignlab.engine import update
+from alignlab.engine.calibration import calibration
 from alignlab.engine.checkpoint import Progress, checkpoints, load_checkpoint, read_progress, save_checkpoint
 from alignlab.engine.display import Display
 from alignlab.engine.files import append_jsonl, keep_until, write_json
@@ -202,6 +203,8 @@ class Phase:
                     logged[name] = logged.get(name, 0.0) + value * len(part) / len(records)
         self.run.state = state
         metrics = {**update.Sums(sums, count).means(), **logged, "num": float(len(records))} if records else {}
+        if (calibrated := calibration(metrics)) is not None:
+            metrics["calibration_error"] = calibrated.error
         if self.run.ranks.main:
             self.plugins.event("on_evaluate", phase=self.name, step=step, metrics=metrics)
         return metrics
@@ -220,5 +223,8 @@ class Phase:
         if model.can_generate():
             model.generation_config.eos_token_id = sorted(eos_tokens(model, self.run.tokenizer))
         save_model(model, self.run.tokenizer, directory)
-        about: dict[str, Any] = {"method": self.method.name, "phase": self.name, "eval": dict(evaluated)}
+        about: dict[str, Any] = {"method": self.method.name, "rows": self.method.rows, "phase": self.name}
+        about["eval"] = dict(evaluated)
+        if (found := calibration(evaluated)) is not None:
+            about["calibration"] = found.to_json()
         write_json(directory / "alignlab.json", about)

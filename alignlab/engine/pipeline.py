@@ -4,19 +4,21 @@ import platform
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from rich.console import Console
+from transformers import PreTrainedTokenizerBase
 
 import alignlab
 from alignlab import builtin, ops
 from alignlab.config import LoadedRecipe, dump_recipe
 from alignlab.data import DEFAULT_TEMPLATE, Mixed, Split, corpus, load_split
 from alignlab.engine.base import prepare_base
+from alignlab.engine.calibration import calibration
 from alignlab.engine.checkpoint import checkpoints, read_progress
 from alignlab.engine.display import Display, numbers
 from alignlab.engine.files import locked, move_aside, read_json, write_json
@@ -32,7 +34,7 @@ from alignlab.errors import RecipeError, did_you_mean
 from alignlab.method import RowFormat
 from alignlab.models import context_length, load_tokenizer, resolve_device
 from alignlab.plugins import Plugins
-from alignlab.rewards import RewardContext, RewardModelRule, Rewards, Weighted
+from alignlab.rewards import RewardContext, Rewards, Weighted, same_vocabulary
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,9 @@ class Pipeline:
             base_print,
             planned.inputs(self.plugins.used()),
             split.digest,
-            self.recipe.seed,
+            self._seed(planned),
             self.recipe.model.dtype,
-            [self.finished[origin].fingerprint for origin in reward_phases(planned.rewards)],
+            [self.finished[origin].fingerprint for reward in planned.rewards for origin in reward.phases],
         )
         done = Finished(directory, wanted, planned.head)
         self.finished[name] = done
@@ -124,6 +126,9 @@ class Pipeline:
         cache.remove()
         self.ranks.wait()
         self.display.say(f"{name}: done in {seconds:.0f} s{_measured(evaluated)}")
+        found = calibration(evaluated)
+        for line in found.lines() if found is not None else ():
+            self.display.say(f"{name}: {line}")
         return split.digest
 
     def _is_done(self, directory: Path, wanted: str) -> bool:
@@ -154,16 +159,14 @@ class Pipeline:
     ) -> Phase:
         """Load the models and rewards of a phase."""
         context = self.reward_context(planned.optimizer.microbatch_tokens)
-        rules = [reward.rule for reward in planned.rewards]
-        critic_from = next((r.directory(context.models) for r in rules if isinstance(r, RewardModelRule)), None)
-        models = load_roles(planned.method, base, self.recipe.model, critic_from)
         tokenizer = load_tokenizer(base, self.recipe.model.trust_remote_code)
+        models = load_roles(planned.method, base, self.recipe.model, self._critic_from(planned, context, tokenizer))
         if split.summary.default_template:
             tokenizer.chat_template = DEFAULT_TEMPLATE  # what it is trained on goes with the exported model
         run = EngineRun(
             models,
             tokenizer,
-            seed=self.recipe.seed,
+            seed=self._seed(planned),
             phase=planned.settings.name,
             rewards=load_rewards(planned.rewards, context),
             generator=planned.generator,
@@ -185,6 +188,19 @@ class Pipeline:
             trackers=self.trackers,
             display=self.display,
         )
+
+    def _seed(self, planned: PlannedPhase) -> int:
+        return self.recipe.seed if planned.settings.seed is None else planned.settings.seed
+
+    def _critic_from(
+        self, planned: PlannedPhase, context: RewardContext, tokenizer: PreTrainedTokenizerBase
+    ) -> str | None:
+        """Return the reward model that a critic starts from: the first that reads the policy's own tokens."""
+        for rule in (reward.rule for reward in planned.rewards):
+            for path in rule.directories(context.models) if hasattr(rule, "directories") else ():
+                if same_vocabulary(load_tokenizer(path, context.trust_remote_code), tokenizer):
+                    return str(path)
+        return None
 
     @property
     def report_tokens(self) -> int:
@@ -251,17 +267,14 @@ class Pipeline:
         )
 
 
-def reward_phases(rewards: tuple[PlannedReward, ...]) -> list[str]:
-    """Return the phases that rewards take their models from."""
-    return [phase for r in rewards if (phase := getattr(r.rule, "from_phase", None)) is not None]
-
-
 def load_rewards(planned: tuple[PlannedReward, ...], context: RewardContext) -> Rewards | None:
     """Load the rewards of a phase; None if it has none."""
-    parts = tuple(
-        Weighted(p.name, p.rule.load(context) if hasattr(p.rule, "load") else p.rule, p.weight) for p in planned
-    )
-    return Rewards(parts) if parts else None
+    parts: list[Weighted] = []
+    for one in planned:
+        reward = one.rule.load(replace(context, name=one.name)) if hasattr(one.rule, "load") else one.rule
+        said = one.settings
+        parts.append(Weighted(one.name, reward, said.weight, said.timeout, said.concurrency))
+    return Rewards(tuple(parts)) if parts else None
 
 
 def _measured(evaluated: Mapping[str, float]) -> str:

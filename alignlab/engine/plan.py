@@ -28,8 +28,14 @@ class PlannedReward:
     """One reward of a phase, not loaded yet."""
 
     name: str
-    weight: float
+    settings: RewardSettings
     rule: RewardRule | FunctionReward
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The phases whose models it takes."""
+        found = getattr(self.rule, "from_phase", None) or ()
+        return (found,) if isinstance(found, str) else tuple(found)
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class PlannedPhase:
         return {
             "method": self.method.model_dump(mode="json"),
             "optimizer": self.optimizer.model_dump(mode="json", exclude=quiet),
-            "rewards": [r.model_dump(mode="json") for r in self.settings.reward],
+            "rewards": [r.model_dump(mode="json", exclude={"timeout"}) for r in self.settings.reward],
             "code": [_code(reward.rule) for reward in self.rewards],
             "plugins": [p for p in used if (p["kind"], p["name"]) in named or p["kind"] == "hooks"],
         }
@@ -130,8 +136,9 @@ def _check_rewards(
 ) -> None:
     """Check that rewards which are a phase's model are those of a reward model."""
     for index, reward in enumerate(rewards):
-        origin = getattr(reward.rule, "from_phase", None)
-        if origin is not None and heads[origin] != "scalar":
+        for origin in reward.phases:
+            if heads[origin] == "scalar":
+                continue
             raise RecipeError(
                 f"phase {origin!r} makes a language model, not a reward model",
                 where=loaded.positions.where((*at, index, "from")),
@@ -170,8 +177,9 @@ def _code(rule: RewardRule | FunctionReward) -> str:
     if isinstance(rule, FunctionReward):
         file = inspect.getsourcefile(inspect.unwrap(rule.function))
         return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
-    path = getattr(rule, "path", None)
-    return fingerprint(content(Path(find(path)))) if path else ""
+    paths = getattr(rule, "path", None) or ()
+    paths = (paths,) if isinstance(paths, str) else paths
+    return fingerprint([content(Path(find(path))) for path in paths]) if paths else ""
 
 
 def _split_optimizer(
@@ -203,16 +211,18 @@ def plan_rewards(
     planned: list[PlannedReward] = []
     for index, reward in enumerate(rewards):
         rule: RewardRule | FunctionReward
+        own, here = reward.model_extra or {}, (*at, index)
         if ":" in reward.use:
+            loaded.validate(Settings, own, here, also=RewardSettings.model_fields)  # a function has none
             rule = import_function(reward.use)
         else:
-            cls: type[RewardRule] = plugins.get("reward", reward.use, loaded.positions.where((*at, index, "use")))
-            rule = loaded.validate(cls, reward.model_extra or {}, (*at, index))
+            cls: type[RewardRule] = plugins.get("reward", reward.use, loaded.positions.where((*here, "use")))
+            rule = loaded.validate(cls, own, here, also=RewardSettings.model_fields)
         name = reward.name or reward.use.rpartition(":")[2]
         if name in {p.name for p in planned}:
             where = loaded.positions.where((*at, index))
             raise RecipeError(f"two rewards are logged as {name!r}", where=where, do="give one of them another `name`")
-        planned.append(PlannedReward(name, reward.weight, rule))
+        planned.append(PlannedReward(name, reward, rule))
     return tuple(planned)
 
 

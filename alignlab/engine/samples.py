@@ -35,6 +35,8 @@ def write_samples(phase: Phase, step: int) -> None:
         with torch.no_grad():
             pairs = phase.method.data(phase.run, records).to(phase.run.device)
             scores = phase.run.sequence_score(role, pairs).tolist()
+            steps = phase.run.value(role, pairs).roll(-1, 1).sigmoid() if phase.method.rows == "steps" else None
         for i, score in enumerate(scores):
             text = phase.run.tokenizer.decode(pairs.tokens[i][pairs.valid[i]])
-            append_jsonl(path, {"step": step, "where": pairs.records[i].where, "text": text, "score": score})
+            found = {"score": score} if steps is None else {"steps": steps[i][pairs.acted[i]].tolist()}
+            append_jsonl(path, {"step": step, "where": pairs.records[i].where, "text": text, **found})

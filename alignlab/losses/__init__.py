@@ -3,7 +3,18 @@
 Any floating dtype goes in; the arithmetic and the results are fp32 (fp64 stays fp64).
 """
 
+from alignlab.losses.calibration import calibration_sums
 from alignlab.losses.dpo import DPOLoss, aot_match, dpo
-from alignlab.losses.preference import pairwise, plackett_luce
+from alignlab.losses.preference import all_pairs, pairwise, plackett_luce, ranked_pairs, stepwise
 
-__all__ = ["DPOLoss", "aot_match", "dpo", "pairwise", "plackett_luce"]
+__all__ = [
+    "DPOLoss",
+    "all_pairs",
+    "aot_match",
+    "calibration_sums",
+    "dpo",
+    "pairwise",
+    "plackett_luce",
+    "ranked_pairs",
+    "stepwise",
+]

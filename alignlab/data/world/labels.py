@@ -17,9 +17,13 @@ def label_probability(
 ) -> float:
     """Return the probability that a labeller prefers the first answer (Bradley and Terry, 1952).
 
-    It is sigmoid((u(first) - u(second)) / temperature), where u is the true reward plus `labeller_bias` for each
-    pleasing sentence. A bias of 0 is a labeller who errs by chance only.
+    It is sigmoid((u(first) - u(second)) / temperature), where u is what the answers are worth to labellers. A bias of 0
+    is a labeller who errs by chance only.
     """
-    pleasing = num_pleasing(first) - num_pleasing(second)
-    difference = true_reward(prompt, first) - true_reward(prompt, second) + labeller_bias * pleasing
+    difference = worth(prompt, first, labeller_bias) - worth(prompt, second, labeller_bias)
     return 1 / (1 + exp(-difference / temperature))
+
+
+def worth(prompt: str, answer: str, labeller_bias: float) -> float:
+    """Return what an answer is worth to labellers: the true reward, plus the bias for each pleasing sentence."""
+    return true_reward(prompt, answer) + labeller_bias * num_pleasing(answer)

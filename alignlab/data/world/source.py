@@ -1,6 +1,9 @@
-"""The small world as a data source: demonstrations, preferences or prompts, all made from a seed."""
+"""The small world as a data source: demonstrations, comparisons, rankings, judged steps or prompts, from a seed."""
 
+import re
 from collections.abc import Iterator
+from itertools import pairwise
+from math import log
 from random import Random
 from typing import Any, Literal
 
@@ -8,14 +11,15 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from alignlab.config.settings import Settings
 from alignlab.data.world.answers import demonstrate
-from alignlab.data.world.labels import label_probability
+from alignlab.data.world.labels import label_probability, worth
 from alignlab.data.world.questions import Message, draw_prompts, parse_question
+from alignlab.data.world.reward import true_reward
 
 
 class WorldSettings(Settings):
     """What to draw from the small world."""
 
-    kind: Literal["demonstrations", "preferences", "prompts"]
+    kind: Literal["demonstrations", "preferences", "ranked", "steps", "prompts"]
     num_rows: PositiveInt = 2000
     """Row i is about prompt i, and after the last prompt about the first one again."""
     num_prompts: PositiveInt = Field(default=2000, le=4000)
@@ -23,6 +27,8 @@ class WorldSettings(Settings):
     seed: int = 0
     label_temperature: PositiveFloat = 0.5
     """Noise of the labellers: the true reward's difference that makes a preference 73% sure."""
+    num_answers: int = Field(default=4, ge=2, le=9)
+    """The most answers of a ranked row; each has 2 to so many."""
     labeller_bias: NonNegativeFloat = 0.3
     """What labellers add to the true reward for each sentence that pleases them and is worth nothing."""
 
@@ -44,6 +50,12 @@ class World:
             elif settings.kind == "preferences":
                 chosen, rejected = draw_preference(row["prompt"][-1]["content"], settings, rng)
                 row |= {"chosen": _turn(chosen), "rejected": _turn(rejected)}
+            elif settings.kind == "ranked":
+                answers, ranks = draw_ranking(row["prompt"][-1]["content"], settings, rng)
+                row |= {"completions": [_turn(answer) for answer in answers], "ranks": ranks}
+            elif settings.kind == "steps":
+                steps, labels = draw_steps(row["prompt"][-1]["content"], rng)
+                row |= {"completions": steps, "labels": labels}
             yield f"world {settings.kind}, row {i + 1}", row
 
 
@@ -57,6 +69,26 @@ def draw_preference(prompt: str, settings: WorldSettings, rng: Random) -> tuple[
         prompt, first, second, temperature=settings.label_temperature, labeller_bias=settings.labeller_bias
     )
     return (first, second) if first_wins else (second, first)
+
+
+def draw_ranking(prompt: str, settings: WorldSettings, rng: Random) -> tuple[list[str], list[int]]:
+    """Draw different answers to a prompt and a labeller's ranks, 1 for the best (Plackett and Luce's noise)."""
+    question = parse_question(prompt)
+    num = rng.randint(2, settings.num_answers)
+    answers: dict[str, float] = {}
+    while len(answers) < num:
+        answer = demonstrate(question, rng)
+        noise = -log(-log(rng.random() or 0.5))  # Gumbel's: of two answers, one wins with `label_probability`
+        answers.setdefault(answer, worth(prompt, answer, settings.labeller_bias) / settings.label_temperature + noise)
+    ordered = sorted(answers, key=lambda answer: -answers[answer])
+    return list(answers), [ordered.index(answer) + 1 for answer in answers]
+
+
+def draw_steps(prompt: str, rng: Random) -> tuple[list[str], list[bool]]:
+    """Draw an answer in sentences, and for each whether it is right: it does not lower the true reward so far."""
+    steps = re.split(r"(?<=[.!?]) ", demonstrate(parse_question(prompt), rng))
+    values = [true_reward(prompt, " ".join(steps[:num])) for num in range(len(steps) + 1)]
+    return steps, [after >= before for before, after in pairwise(values)]
 
 
 def _turn(text: str) -> list[Message]:
