@@ -13,6 +13,7 @@ import transformers
 
 import alignlab
 from alignlab import builtin, ops
+from alignlab.atomic import clean, write_text
 from alignlab.config import LoadedRecipe, dump_recipe
 from alignlab.data import DEFAULT_TEMPLATE, Mixed, Split, corpus, load_split
 from alignlab.engine.base import prepare_base
@@ -69,10 +70,12 @@ class Pipeline:
         if until is not None and until not in names:
             raise RecipeError(f"there is no phase {until!r}", where="--until", do=did_you_mean(until, names))
         with locked(self.output), ExitStack() as at_end:
-            (self.output / "recipe.yaml").write_text(dump_recipe(self.recipe))
+            for directory in (self.output, self.cache):
+                clean(directory)
+            write_text(self.output / "recipe.yaml", dump_recipe(self.recipe))
             manifest = self._manifest()
-            write_json(self.output / "manifest.json", manifest)
             self._say_start(manifest)
+            write_json(self.output / "manifest.json", manifest)
             for tracker in self.trackers:
                 tracker.start(self.output, manifest)
                 at_end.callback(tracker.finish)
@@ -127,6 +130,18 @@ class Pipeline:
             self.display.say(f"{directory.name}: its inputs changed, so it runs again; the old one is kept as {aside}")
             return False
         return found is not None and about.is_file()
+
+    def prepared(self, name: str) -> Phase:
+        """Return a phase, ready to run, whatever is done of it; the phases that it builds on have to be finished."""
+        for planned in self.phases:
+            done = Finished(self.output / planned.settings.name, "", planned.head)
+            self.finished[planned.settings.name] = done
+            if planned.settings.name == name:
+                base, _ = self._base(planned)
+                return self._phase(
+                    planned, done, base, self.split(planned.sources, planned.method.rows, base, self.cache)
+                )
+        raise RecipeError(f"there is no phase {name!r}", do=did_you_mean(name, self.finished))
 
     def _phase(self, planned: PlannedPhase, done: Finished, base: str, split: Split) -> Phase:
         """Load the models and rewards of a phase."""
@@ -221,6 +236,14 @@ class Pipeline:
         self.display.say(
             f"{self.output}: {names}; on {manifest['device']}, {manifest['threads']} threads, torch {manifest['torch']}"
         )
+        if (self.output / "manifest.json").is_file():
+            before = read_json(self.output / "manifest.json")
+            for name in ("alignlab", "torch", "transformers", "device", "threads"):
+                if before.get(name) != manifest[name]:
+                    self.display.say(
+                        f"{name} was {before.get(name)} when this run was started, and is {manifest[name]}: "
+                        "what goes on from a checkpoint will not have the bits of an unbroken run"
+                    )
 
 
 def reward_phases(rewards: tuple[PlannedReward, ...]) -> list[str]:
