@@ -77,6 +77,24 @@ class RewardSettings(Settings):
     """Calls at the same time: above 1, each gets a part of the rows, and a function that is not async a thread."""
 
 
+class BestSettings(Settings):
+    """The metric by which an evaluation is the best, named as in metrics.jsonl: `{min: eval/loss}`, for one."""
+
+    min: Annotated[str, Field(pattern="^eval/")] | None = None
+    max: Annotated[str, Field(pattern="^eval/")] | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "BestSettings":
+        if (self.min is None) == (self.max is None):
+            raise ValueError("wants exactly one of `min` and `max`, such as {min: eval/loss} or {max: eval/accuracy}")
+        return self
+
+    @property
+    def metric(self) -> str:
+        """Return the metric's name."""
+        return str(self.min or self.max)
+
+
 class OptimizerSettings(Settings):
     """The engine's part of a phase's `optimizer`; the other keys are the method's own."""
 
@@ -103,6 +121,12 @@ class OptimizerSettings(Settings):
     """Steps between evaluations; there is always one at the end."""
     save_every: PositiveInt | None = None
     """Steps between checkpoints; a tenth of the steps if it is not given."""
+    keep_last: PositiveInt = 2
+    """Checkpoints that are kept: the newest."""
+    keep_best: BestSettings | None = None
+    """Also save and keep the checkpoint of the best evaluation, by a metric: {min: eval/loss}, {max: eval/accuracy}."""
+    export: Literal["last", "best"] = "last"
+    """The model that the phase ends with: that of its last step, or the best one, by `keep_best`."""
     eval_limit: PositiveInt | None = None
     """Held-out rows that an evaluation looks at; all of them if it is not given."""
     log_samples: NonNegativeInt = 4
@@ -112,6 +136,8 @@ class OptimizerSettings(Settings):
     def _one_of(self) -> "OptimizerSettings":
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("wants exactly one of `steps` and `epochs`")
+        if self.export == "best" and self.keep_best is None:
+            raise ValueError("`export: best` wants `keep_best`, such as {min: eval/loss}")
         return self
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 import alignlab
 from alignlab import builtin, ops
+from alignlab.atomic import clean, write_text
 from alignlab.config import LoadedRecipe, dump_recipe
 from alignlab.data import DEFAULT_TEMPLATE, Mixed, Split, corpus, load_split
 from alignlab.engine.base import prepare_base
@@ -79,7 +80,9 @@ class Pipeline:
             manifest = self._manifest()
             self._say_start(manifest)
             if self.ranks.main:
-                (self.output / "recipe.yaml").write_text(dump_recipe(self.recipe))
+                for directory in (self.output, self.cache):
+                    clean(directory)
+                write_text(self.output / "recipe.yaml", dump_recipe(self.recipe))
                 write_json(self.output / "manifest.json", manifest)
                 for tracker in self.trackers:
                     tracker.start(self.output, manifest)
@@ -154,8 +157,19 @@ class Pipeline:
         frozen = [name for name, role in planned.method.roles.items() if not role.train and role.follow is None]
         return ReferenceCache(self.cache / f"reference-{wanted}-{self.ranks.rank}.sqlite", frozen)
 
+    def prepared(self, name: str) -> Phase:
+        """Return a phase, ready to run, whatever is done of it; the phases that it builds on have to be finished."""
+        for planned in self.phases:
+            done = Finished(self.output / planned.settings.name, "", planned.head)
+            self.finished[planned.settings.name] = done
+            if planned.settings.name == name:
+                base, _ = self._base(planned)
+                split = self.split(planned.sources, planned.method.rows, base, self.cache)
+                return self._phase(planned, done, base, split, None)
+        raise RecipeError(f"there is no phase {name!r}", do=did_you_mean(name, self.finished))
+
     def _phase(
-        self, planned: PlannedPhase, done: Finished, base: str, split: Split, reference_cache: ReferenceCache
+        self, planned: PlannedPhase, done: Finished, base: str, split: Split, reference_cache: ReferenceCache | None
     ) -> Phase:
         """Load the models and rewards of a phase."""
         context = self.reward_context(planned.optimizer.microbatch_tokens)
@@ -265,6 +279,14 @@ class Pipeline:
             f"{self.output}: {names}; on {ranks}{manifest['device']}, {manifest['threads']} threads, "
             f"torch {manifest['torch']}"
         )
+        if (self.output / "manifest.json").is_file():
+            before = read_json(self.output / "manifest.json")
+            for name in ("alignlab", "torch", "transformers", "device", "threads"):
+                if before.get(name) != manifest[name]:
+                    self.display.say(
+                        f"{name} was {before.get(name)} when this run was started, and is {manifest[name]}: "
+                        "what goes on from a checkpoint will not have the bits of an unbroken run"
+                    )
 
 
 def load_rewards(planned: tuple[PlannedReward, ...], context: RewardContext) -> Rewards | None:

@@ -67,7 +67,9 @@ class PlannedPhase:
             *(("data", mixed.source.name) for mixed in self.sources),
             *(("reward", reward.use) for reward in self.settings.reward),
         }
-        quiet = {"eval_every", "save_every", "log_samples", "eval_limit", "microbatch_tokens"}
+        quiet = {"save_every", "keep_last", "log_samples", "microbatch_tokens"}
+        if self.optimizer.export == "last":  # otherwise the evaluations decide which model comes out
+            quiet |= {"eval_every", "eval_limit", "keep_best"}
         assert isinstance(self.method, Settings)
         return {
             "method": self.method.model_dump(mode="json"),
@@ -110,6 +112,12 @@ def _plan_phase(loaded: LoadedRecipe, plugins: Plugins, index: int) -> PlannedPh
     method, optimizer = _split_optimizer(loaded, cls, values, (*at, "optimizer"))
     sources = [plan_source(loaded, plugins, data, where) for data, where in phase_data(loaded.recipe, index)]
     rewards = plan_rewards(loaded, plugins, phase.reward, (*at, "reward"))
+    if optimizer.keep_best is not None and all(mixed.data.eval == 0 for mixed in sources):
+        raise RecipeError(
+            "`keep_best` goes by evaluations, and nothing is held out to evaluate on",
+            where=loaded.positions.where((*at, "optimizer", "keep_best")),
+            do="set `eval` in the phase's `data`, to a share such as 0.1 or a number of rows",
+        )
     if (method.rows == "prompt") != bool(rewards) and (not rewards or cls.reward is MethodSettings.reward):
         raise RecipeError(
             f"method {name!r} {'takes no' if rewards else 'wants a'} reward",

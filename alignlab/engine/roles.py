@@ -17,11 +17,6 @@ def exported_role(roles: Mapping[str, Role]) -> str:
     return next(name for name, role in roles.items() if role.train)
 
 
-def changing(models: Mapping[str, PreTrainedModel], roles: Mapping[str, Role]) -> dict[str, PreTrainedModel]:
-    """Return the models whose weights a phase changes, and a checkpoint holds: those that train or follow."""
-    return {name: models[name] for name, role in roles.items() if role.train or role.follow is not None}
-
-
 @torch.no_grad()
 def follow(models: Mapping[str, PreTrainedModel], roles: Mapping[str, Role], step: int) -> None:
     """Move the roles that follow, if `step` (steps done) is one after which they do.

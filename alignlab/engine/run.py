@@ -1,10 +1,12 @@
 """The engine's side of `Run`: everything that a method may ask for, on the models of its roles."""
 
 import hashlib
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,11 +58,16 @@ class EngineRun:
         self.begin(0)
 
     def begin(self, step: int, *, train: bool = True) -> None:
-        """Seed `rng` for a step. Nothing of it is saved: a resumed run seeds the same step in the same way."""
+        """Seed `rng` for a step. Nothing of it is saved: a resumed run seeds the same step in the same way.
+
+        The process's own generators are seeded too: rewards and plugins of others draw from them.
+        """
         self.train = train
         # torch reads the lower 32 bits only: a digest spreads what differs over them.
         digest = hashlib.sha256(f"{self.seed} {self.phase} {step} {train}".encode()).digest()
-        self.rng.manual_seed(int.from_bytes(digest[:4], "little"))
+        seed = int.from_bytes(digest[:4], "little")
+        for generator_seed in (self.rng.manual_seed, torch.manual_seed, np.random.seed, random.seed):
+            generator_seed(seed)
         self._logged = {}
 
     @contextmanager

@@ -64,30 +64,28 @@ def step(
     models: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     sums: Sums,
-    batch: Batch,
     *,
     max_grad_norm: float | None,
-    save_bad_batch: Path,
+    save_bad_batch: Callable[[float, float], Path],
     ranks: Ranks | None = None,
 ) -> float:
     """Clip by the norm over all trained roles, step, and clear the gradients; return the norm before clipping.
 
-    A loss or a gradient that is not finite stops the run, with the batch saved (PPO.md row 22).
+    A loss or a gradient that is not finite stops the run before the step; `save_bad_batch(loss, norm)` returns where
+    the batch then is (PPO.md row 22).
     """
     trained = [p for model in models.values() for p in model.parameters() if p.requires_grad]
     ranks = ranks or Ranks()
     ranks.add_gradients(trained)
     limit = max_grad_norm if max_grad_norm is not None else math.inf
     norm = float(nn.utils.clip_grad_norm_(trained, limit))
-    if not math.isfinite(norm) or not math.isfinite(sums.values["loss"]):
-        if ranks.main:
-            save_bad_batch.parent.mkdir(parents=True, exist_ok=True)
-            tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
-            torch.save({**tensors, "where": [record.where for record in batch.records]}, save_bad_batch)
+    loss = sums.values["loss"] / sums.count
+    if not math.isfinite(norm) or not math.isfinite(loss):
+        saved = save_bad_batch(loss, norm)
         raise TrainingError(
-            f"the loss is {sums.values['loss'] / sums.count:.4g} and the norm of its gradient {norm:.4g}",
-            where=f"the batch is saved in {save_bad_batch}",
-            do="lower `lr`, or look at the batch: torch.load(path)",
+            f"the loss is {loss:.4g} and the norm of its gradient {norm:.4g}",
+            where=f"the batch is saved in {saved}",
+            do=f"alignlab replay {saved} shows which rows, tokens and terms; most often a lower `lr` mends it",
         )
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

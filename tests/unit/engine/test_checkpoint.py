@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from alignlab.engine.checkpoint import Progress, checkpoints, load_checkpoint, read_progress, save_checkpoint
+from alignlab.engine.checkpoint import Progress, checkpoints, load_checkpoint, prune, read_progress, save_checkpoint
 from alignlab.errors import CheckpointError
 
 
@@ -35,7 +35,8 @@ def test_a_run_that_goes_on_from_a_checkpoint_has_the_unbroken_run_s_bits(tmp_pa
 def test_only_the_newest_checkpoints_are_kept_and_frozen_roles_are_not_saved(tmp_path):
     models, optimizer = stepped(1)
     for done in (1, 2, 10):
-        save_checkpoint(tmp_path, Progress(done, "print", {}), models, optimizer)
+        save_checkpoint(tmp_path, Progress(done, "print"), models, optimizer)
+    prune(tmp_path, 2, None)
     assert [p.name for p in checkpoints(tmp_path)] == ["step-000002", "step-000010"]
     assert not (tmp_path / "step-000010" / "ref.safetensors").exists()
 
@@ -48,7 +49,8 @@ def test_a_truncated_checkpoint_is_an_error_that_says_which_and_what_to_do(tmp_p
     (path / file).write_bytes(content[: len(content) // 2])
     with pytest.raises(CheckpointError, match="step-000001") as raised:
         load_checkpoint(path, models, optimizer)
-    assert "remove that directory" in str(raised.value)
+    assert file in str(raised.value)
+    assert f"rm -r {path}" in str(raised.value)
 
 
 def test_a_checkpoint_without_its_progress_is_damaged(tmp_path):
