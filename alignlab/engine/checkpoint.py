@@ -42,10 +42,9 @@ def save_checkpoint(
     beside = directory / f".{path.name}.tmp"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    for role, model in models.items():
-        if any(p.requires_grad for p in model.parameters()):
-            weights = {name: p.detach().contiguous() for name, p in model.named_parameters()}
-            save_file(weights, beside / f"{role}.safetensors")
+    for role, parameters in _trained(models).items():
+        weights = {name: p.detach().contiguous() for name, p in parameters.items()}
+        save_file(weights, beside / f"{role}.safetensors")
     tensors, rest = _split_optimizer(optimizer.state_dict())
     save_file(tensors, beside / "optimizer.safetensors")
     write_json(beside / "optimizer.json", rest)
@@ -86,10 +85,7 @@ def read_progress(path: Path) -> Progress:
 def load_checkpoint(path: Path, models: Mapping[str, PreTrainedModel], optimizer: torch.optim.Optimizer) -> None:
     """Load weights and optimizer state in place."""
     try:
-        for role, model in models.items():
-            parameters = dict(model.named_parameters())
-            if not any(p.requires_grad for p in parameters.values()):
-                continue
+        for role, parameters in _trained(models).items():
             saved = load_file(path / f"{role}.safetensors")
             if saved.keys() != parameters.keys():
                 raise ValueError(f"{role} has other parameters than the model")
@@ -100,6 +96,18 @@ def load_checkpoint(path: Path, models: Mapping[str, PreTrainedModel], optimizer
         optimizer.load_state_dict(_join_optimizer(tensors, read_json(path / "optimizer.json")))
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, CheckpointError) as error:
         raise _damaged(path, error) from error
+
+
+def _trained(models: Mapping[str, PreTrainedModel]) -> dict[str, dict[str, Tensor]]:
+    """Return the trained parameters by role and name; one that roles share belongs to the first of them."""
+    found: dict[str, dict[str, Tensor]] = {}
+    seen: set[Tensor] = set()
+    for role, model in models.items():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and parameter not in seen:
+                found.setdefault(role, {})[name] = parameter
+                seen.add(parameter)
+    return found
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

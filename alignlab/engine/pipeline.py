@@ -27,7 +27,7 @@ from alignlab.engine.run import EngineRun
 from alignlab.engine.trackers import Tracker
 from alignlab.errors import RecipeError, did_you_mean
 from alignlab.method import RowFormat
-from alignlab.models import context_length, load_tokenizer, resolve_device
+from alignlab.models import context_length, load_tokenizer, require_peft, resolve_device
 from alignlab.plugins import Plugins
 from alignlab.rewards import RewardContext, RewardModelRule, Rewards, Weighted
 
@@ -57,6 +57,8 @@ class Pipeline:
         self.display = display or Display()
         self.plugins = Plugins(builtin)
         self.phases = plan(loaded, self.plugins)
+        if loaded.recipe.model.lora is not None:
+            require_peft()
         self.finished: dict[str, Finished] = {}
         self.trackers: tuple[Tracker, ...] = tuple(
             self.plugins.get("tracker", name, loaded.positions.where(("trackers", i)))
@@ -95,7 +97,7 @@ class Pipeline:
             planned.inputs(self.plugins.used()),
             split.digest,
             self.recipe.seed,
-            self.recipe.model.dtype,
+            self.recipe.model.model_dump(include={"dtype", "lora"}),
             [self.finished[origin].fingerprint for origin in reward_phases(planned.rewards)],
         )
         done = Finished(directory, wanted, planned.head)
@@ -103,7 +105,7 @@ class Pipeline:
         if self._is_done(directory, wanted):
             self.display.say(f"{name}: done already, its inputs did not change")
             return split.digest
-        for line in str(split.summary).splitlines():
+        for line in [*str(split.summary).splitlines(), *(f"warning: {w}" for w in planned.method.warnings())]:
             self.display.say(f"{name}: {line}")
         directory.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
@@ -133,7 +135,7 @@ class Pipeline:
         context = self.reward_context(planned.optimizer.microbatch_tokens)
         rules = [reward.rule for reward in planned.rewards]
         critic_from = next((r.directory(context.models) for r in rules if isinstance(r, RewardModelRule)), None)
-        models = load_roles(planned.method, base, self.recipe.model, critic_from)
+        models = load_roles(planned.method, base, self.recipe.model, critic_from, seed=self.recipe.seed)
         tokenizer = load_tokenizer(base, self.recipe.model.trust_remote_code)
         if split.summary.default_template:
             tokenizer.chat_template = DEFAULT_TEMPLATE  # what it is trained on goes with the exported model

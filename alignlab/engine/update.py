@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from alignlab.batch import Batch
 from alignlab.engine.microbatch import microbatches, num_per
+from alignlab.engine.optim import trained_parameters
 from alignlab.errors import TrainingError
 from alignlab.method import Loss, Method
 
@@ -59,7 +60,7 @@ def step(
 
     A loss or a gradient that is not finite stops the run, with the batch saved (PPO.md row 22).
     """
-    trained = [p for model in models.values() for p in model.parameters() if p.requires_grad]
+    trained = trained_parameters(models.values())
     limit = max_grad_norm if max_grad_norm is not None else math.inf
     norm = float(nn.utils.clip_grad_norm_(trained, limit))
     if not math.isfinite(norm) or not math.isfinite(sums.values["loss"]):
