@@ -31,6 +31,8 @@ class Role:
     train: bool = True
     head: Literal["lm", "scalar"] = "lm"
     follow: Follow | None = None
+    trunk: str | None = None
+    """The role (named before this one) that it shares all but its head with; both train what they share."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,10 @@ class Method(Protocol):
         """Look at the metrics of one optimizer step; True ends the passes over this batch."""
         ...
 
+    def warnings(self) -> list[str]:
+        """Return what is allowed in these settings, but probably not meant: a sentence each, said before a run."""
+        ...
+
 
 class MethodSettings(Settings):
     """The base of methods: settings, and the stages that most methods share.
@@ -175,3 +181,7 @@ class MethodSettings(Settings):
     def end_passes(self, metrics: Mapping[str, float]) -> bool:
         """Go on with the passes."""
         return False
+
+    def warnings(self) -> list[str]:
+        """Warn of nothing."""
+        return []

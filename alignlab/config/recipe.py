@@ -22,6 +22,16 @@ class NewModelSettings(Settings):
     """Standard deviation of the random weights; small models learn faster with 0.05."""
 
 
+class LoRASettings(Settings):
+    """A low-rank adapter for every trained model, on a frozen base (it wants the `peft` package)."""
+
+    rank: PositiveInt = 16
+    alpha: PositiveInt = 32
+    """What the adapter adds is scaled by alpha / rank."""
+    target_modules: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
+    """The ends of the names of the layers that get one, such as [q_proj, v_proj]."""
+
+
 class ModelSettings(Settings):
     """The model that phases start from: a Hugging Face directory or hub id, or a new one."""
 
@@ -32,6 +42,8 @@ class ModelSettings(Settings):
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     gradient_checkpointing: bool = False
     trust_remote_code: bool = False
+    lora: LoRASettings | None = None
+    """Train adapters instead of whole models."""
 
     @model_validator(mode="after")
     def _one_of(self) -> "ModelSettings":

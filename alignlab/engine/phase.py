@@ -41,7 +41,7 @@ from alignlab.engine.trackers import Tracker
 from alignlab.errors import PluginError, TrainingError
 from alignlab.generate import eos_tokens
 from alignlab.method import Loss, Method
-from alignlab.models import save_model
+from alignlab.models import has_adapter, merge_adapter, save_model
 from alignlab.plugins import Plugins
 
 
@@ -273,11 +273,17 @@ class Phase:
         self._export(best)
 
     def _export(self, done: Progress | Best) -> None:
-        """Write the trained model as a plain Hugging Face directory, with what alignlab knows of it beside."""
+        """Write the trained model as a plain Hugging Face directory, with what alignlab knows of it beside.
+
+        With LoRA also the adapter alone, as PEFT writes it; the plain model has it merged in.
+        """
         directory = self.directory / "model"
         model = self.run.models[exported_role(self.method.roles)]
         if model.can_generate():
             model.generation_config.eos_token_id = sorted(eos_tokens(model, self.run.tokenizer))
+        if has_adapter(model):
+            save_model(model, self.run.tokenizer, self.directory / "adapter")
+            merge_adapter(model)
         save_model(model, self.run.tokenizer, directory)
         about: dict[str, Any] = {"method": self.method.name, "rows": self.method.rows, "phase": self.name}
         about |= {"step": done.step, "eval": dict(done.evaluated)}

@@ -33,7 +33,7 @@ from alignlab.engine.run import EngineRun
 from alignlab.engine.trackers import Tracker
 from alignlab.errors import RecipeError, did_you_mean
 from alignlab.method import RowFormat
-from alignlab.models import context_length, load_tokenizer, resolve_device
+from alignlab.models import context_length, load_tokenizer, require_peft, resolve_device
 from alignlab.plugins import Plugins
 from alignlab.rewards import RewardContext, Rewards, Weighted, same_vocabulary
 
@@ -64,6 +64,8 @@ class Pipeline:
         self.display = (display or Display()) if self.ranks.main else Display(Console(quiet=True))
         self.plugins = Plugins(builtin)
         self.phases = plan(loaded, self.plugins)
+        if loaded.recipe.model.lora is not None:
+            require_peft()
         self.finished: dict[str, Finished] = {}
         self.trackers: tuple[Tracker, ...] = tuple(
             self.plugins.get("tracker", name, loaded.positions.where(("trackers", i)))
@@ -108,7 +110,7 @@ class Pipeline:
             planned.inputs(self.plugins.used()),
             split.digest,
             self._seed(planned),
-            self.recipe.model.dtype,
+            self.recipe.model.model_dump(include={"dtype", "lora"}),
             [self.finished[origin].fingerprint for reward in planned.rewards for origin in reward.phases],
         )
         done = Finished(directory, wanted, planned.head)
@@ -116,7 +118,7 @@ class Pipeline:
         if self.ranks.once(lambda: self._is_done(directory, wanted)):
             self.display.say(f"{name}: done already, its inputs did not change")
             return split.digest
-        for line in str(split.summary).splitlines():
+        for line in [*str(split.summary).splitlines(), *(f"warning: {w}" for w in planned.method.warnings())]:
             self.display.say(f"{name}: {line}")
         directory.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
@@ -174,7 +176,8 @@ class Pipeline:
         """Load the models and rewards of a phase."""
         context = self.reward_context(planned.optimizer.microbatch_tokens)
         tokenizer = load_tokenizer(base, self.recipe.model.trust_remote_code)
-        models = load_roles(planned.method, base, self.recipe.model, self._critic_from(planned, context, tokenizer))
+        critic_from = self._critic_from(planned, context, tokenizer)
+        models = load_roles(planned.method, base, self.recipe.model, critic_from, seed=self._seed(planned))
         if split.summary.default_template:
             tokenizer.chat_template = DEFAULT_TEMPLATE  # what it is trained on goes with the exported model
         run = EngineRun(

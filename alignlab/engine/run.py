@@ -19,6 +19,7 @@ from alignlab.engine.reference_cache import ReferenceCache
 from alignlab.generate import Generator, Sampling
 from alignlab.method import Rollout
 from alignlab.models import hidden_states, is_checkpointing, logits_at, scalar, sequence_scores
+from alignlab.ops.reference.wide import wide
 from alignlab.rewards import Rewards
 
 
@@ -131,7 +132,7 @@ class EngineRun:
 
         def compute(part: Batch) -> Tensor:
             model = self._ready(role)
-            after = scalar(model, hidden_states(model, part)).float()  # float [B, T]  having seen token t
+            after = wide(scalar(model, hidden_states(model, part)))  # float [B, T]  having seen token t
             return torch.cat([torch.zeros_like(after[:, :1]), after[:, :-1]], 1)
 
         return self._in_parts(batch, compute)

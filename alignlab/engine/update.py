@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from alignlab.batch import Batch
 from alignlab.engine.microbatch import microbatches, num_per
+from alignlab.engine.optim import trained_parameters
 from alignlab.engine.ranks import Ranks
 from alignlab.errors import TrainingError
 from alignlab.method import Loss, Method
@@ -74,7 +75,7 @@ def step(
     A loss or a gradient that is not finite stops the run before the step; `save_bad_batch(loss, norm)` returns where
     the batch then is (PPO.md row 22).
     """
-    trained = [p for model in models.values() for p in model.parameters() if p.requires_grad]
+    trained = trained_parameters(models.values())
     ranks = ranks or Ranks()
     ranks.add_gradients(trained)
     limit = max_grad_norm if max_grad_norm is not None else math.inf

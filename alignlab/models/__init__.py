@@ -9,15 +9,18 @@ from alignlab.models.forward import (
     sequence_scores,
 )
 from alignlab.models.load import is_checkpointing, load_model, resolve_device
+from alignlab.models.lora import add_adapter, has_adapter, merge_adapter, require_peft, share
 from alignlab.models.new import new_model
 from alignlab.models.save import save_model
 from alignlab.models.source import config_context, context_length, find, load_config
 from alignlab.models.tokenizer import load_tokenizer
 
 __all__ = [
+    "add_adapter",
     "config_context",
     "context_length",
     "find",
+    "has_adapter",
     "head_is_separable",
     "hidden_states",
     "is_checkpointing",
@@ -26,9 +29,12 @@ __all__ = [
     "load_model",
     "load_tokenizer",
     "logits_at",
+    "merge_adapter",
     "new_model",
+    "require_peft",
     "resolve_device",
     "save_model",
     "scalar",
     "sequence_scores",
+    "share",
 ]
