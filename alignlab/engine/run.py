@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignlab import ops
 from alignlab.batch import Batch, Record, Sample, collate, pad
-from alignlab.engine.microbatch import microbatches
+from alignlab.engine.microbatch import by_length
 from alignlab.generate import Generator, Sampling
 from alignlab.method import Rollout
 from alignlab.models import hidden_states, is_checkpointing, logits_at, scalar, sequence_scores
@@ -141,21 +141,23 @@ class EngineRun:
         return Rollout(**vars(batch), sample_logp=logp, finished=finished).to(self.device)
 
     def _in_parts(self, batch: Batch, compute: Callable[[Batch], Tensor]) -> Tensor:
-        """Compute on microbatches where no gradient is wanted; with gradients, the batch is a microbatch already."""
+        """Compute on rows of about one length at a time: padding costs as much as tokens do.
+
+        Without gradients this also keeps to the token budget; with them, the batch is a microbatch already.
+        """
+        assert len(batch), "an empty batch"
+        found: list[Tensor] = []
+        places: list[Tensor] = []
         with self._autocast():
-            if torch.is_grad_enabled():
-                return compute(batch)
-            out: Tensor | None = None
-            for part, rows in microbatches(batch, self.microbatch_tokens):
-                found = compute(part)
-                if found.dim() > 1:  # put the token columns back to where `select` cut them from
+            for part, rows in by_length(batch, self.microbatch_tokens):
+                values = compute(part)
+                if values.dim() > 1:  # put the token columns back to where `select` cut them from
                     first = int(batch.valid[rows].any(0).long().argmax())
-                    pads = (first, batch.tokens.shape[1] - first - found.shape[-1])
-                    found = torch.nn.functional.pad(found, pads)
-                out = found.new_zeros(len(batch), *found.shape[1:]) if out is None else out
-                out[rows] = found
-            assert out is not None, "an empty batch"
-            return out
+                    pads = (first, batch.tokens.shape[1] - first - values.shape[-1])
+                    values = torch.nn.functional.pad(values, pads)
+                found.append(values)
+                places.append(rows)
+        return torch.cat(found)[torch.cat(places).argsort()]
 
     def _ready(self, role: str) -> PreTrainedModel:
         """Return a role's model; dropout is 0 in every mode, and only checkpointing asks for `train()`."""
