@@ -1,8 +1,9 @@
 """Cut a batch into minibatches and microbatches by unit, so that the gradient does not depend on the cut."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,6 +50,53 @@ def microbatches(batch: B, max_tokens: int, num: int = 1) -> Iterator[tuple[B, T
         num_rows += size
     if taken:
         yield _select(batch, taken)
+
+
+def by_length(batch: B, max_tokens: int, num: int = 1) -> Iterator[tuple[B, Tensor]]:
+    """Yield parts of rows of about one length and the rows they hold, int64 [N], so that little padding is computed.
+
+    For what each row gives by itself, whatever its unit. A part has at most `max_tokens` tokens, padding included; a row
+    that is longer goes alone. There are at least `num` parts, where there are so many rows.
+    """
+    max_tokens = min(max_tokens, -(-int(batch.lengths.sum()) // num))
+    order = batch.lengths.argsort(descending=True, stable=True)
+    lengths = batch.lengths[order].tolist()
+    cuts = cut_by_length(lengths, max_tokens, CALL_TOKENS.get(batch.tokens.device.type, CALL_TOKENS["cuda"]))
+    for rows in order.split(cuts):
+        yield batch.select(rows), rows
+
+
+CALL_TOKENS = {"cpu": 32, "cuda": 1024}
+"""What a call of the model costs beside its tokens, in tokens: every weight is read, and Python runs.
+
+On a CPU 18 to 40 tokens were measured (hidden sizes 128 to 512, forward alone and with backward). For a GPU it is an
+estimate: an H100 reads a bf16 weight in the time of 300 multiplications. It changes speed, and results by rounding
+alone; it is a constant, not measured at run time, so that a run repeats bit for bit.
+"""
+
+
+def cut_by_length(lengths: Sequence[int], max_tokens: int, call_tokens: int) -> list[int]:
+    """Return the sizes of consecutive parts of rows, the longest first, that cost least in all.
+
+    A part costs its rows times its first length, and `call_tokens`. It is the shortest path over the cuts.
+    """
+    num = len(lengths)
+    cost = np.zeros(num + 1)  # of the rows before each cut
+    start = np.zeros(num + 1, dtype=np.int64)  # of the part that ends there
+    widths = np.maximum(np.asarray(lengths, dtype=np.int64), 1)
+    for end in range(1, num + 1):
+        first = np.arange(end)
+        tokens = (end - first) * widths[:end]
+        total = cost[:end] + tokens + call_tokens
+        total[(tokens > max_tokens) & (first < end - 1)] = np.inf
+        start[end] = total.argmin()
+        cost[end] = total[start[end]]
+    sizes: list[int] = []
+    end = num
+    while end:
+        sizes.append(end - int(start[end]))
+        end = int(start[end])
+    return sizes[::-1]
 
 
 def _select(batch: B, rows: list[Tensor]) -> tuple[B, Tensor]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignlab import ops
 from alignlab.batch import Batch, Record, Sample, collate, pad
-from alignlab.engine.microbatch import microbatches
+from alignlab.engine.microbatch import by_length
 from alignlab.engine.ranks import Ranks
 from alignlab.engine.reference_cache import ReferenceCache
 from alignlab.generate import Generator, Sampling
@@ -177,23 +177,31 @@ class EngineRun:
         return Rollout(**vars(batch), sample_logp=logp, finished=finished).to(self.device)
 
     def _in_parts(self, batch: Batch, compute: Callable[[Batch], Tensor]) -> Tensor:
-        """Compute on microbatches where no gradient is wanted; with gradients, the batch is a microbatch already."""
+        """Compute on rows of about one length at a time: padding costs as much as tokens do.
+
+        Without gradients this also keeps to the token budget; with them, the batch is a microbatch already.
+        """
+        assert len(batch), "an empty batch"
+        found: list[Tensor] = []
+        places: list[Tensor] = []
         with self._autocast():
-            if torch.is_grad_enabled():
-                return compute(batch)
-            out: Tensor | None = None
-            parts = list(microbatches(batch, self.microbatch_tokens, self._sharers.size))
+            parts = list(by_length(batch, self.microbatch_tokens, self._sharers.size))
             mine = self._sharers.share(parts)
             for part, rows in mine or parts[:1]:  # a rank without a share has to know the shape
-                found = compute(part)
-                if found.dim() > 1:  # put the token columns back to where `select` cut them from
+                values = compute(part)
+                if values.dim() > 1:  # put the token columns back to where `select` cut them from
                     first = int(batch.valid[rows].any(0).long().argmax())
-                    pads = (first, batch.tokens.shape[1] - first - found.shape[-1])
-                    found = torch.nn.functional.pad(found, pads)
-                out = found.new_zeros(len(batch), *found.shape[1:]) if out is None else out
-                out[rows] = found
-            assert out is not None, "an empty batch"
-            return self._sharers.add(out if mine else out.zero_())
+                    pads = (first, batch.tokens.shape[1] - first - values.shape[-1])
+                    values = torch.nn.functional.pad(values, pads)
+                found.append(values)
+                places.append(rows)
+        values, rows = torch.cat(found), torch.cat(places)
+        if self._sharers.size == 1:
+            return values[rows.argsort()]
+        out = values.new_zeros(len(batch), *values.shape[1:])
+        if mine:
+            out[rows] = values
+        return self._sharers.add(out)
 
     def _ready(self, role: str) -> PreTrainedModel:
         """Return a role's model; dropout is 0 in every mode, and only checkpointing asks for `train()`."""
