@@ -33,7 +33,8 @@ def microbatches(batch: B, max_tokens: int, num: int = 1) -> Iterator[tuple[B, T
     A microbatch has at most `max_tokens` tokens, padding included; a unit that is larger than that goes alone. There
     are at least `num` of them, where the units can be cut so.
     """
-    max_tokens = min(max_tokens, -(-int(batch.lengths.sum()) // num))
+    if num > 1:
+        max_tokens = min(max_tokens, -(-int(batch.lengths.sum()) // num))
     units, unit_of_row, sizes = batch.unit.unique(return_inverse=True, return_counts=True)
     longest = torch.zeros_like(units).scatter_reduce(0, unit_of_row, batch.lengths, "amax")
     order = longest.argsort(descending=True, stable=True)
@@ -55,10 +56,11 @@ def microbatches(batch: B, max_tokens: int, num: int = 1) -> Iterator[tuple[B, T
 def by_length(batch: B, max_tokens: int, num: int = 1) -> Iterator[tuple[B, Tensor]]:
     """Yield parts of rows of about one length and the rows they hold, int64 [N], so that little padding is computed.
 
-    For what each row gives by itself, whatever its unit. A part has at most `max_tokens` tokens, padding included; a row
-    that is longer goes alone. There are at least `num` parts, where there are so many rows.
+    For what each row gives by itself, whatever its unit. A part has at most `max_tokens` tokens, padding included; a
+    row that is longer goes alone. There are at least `num` parts, where there are so many rows.
     """
-    max_tokens = min(max_tokens, -(-int(batch.lengths.sum()) // num))
+    if num > 1:
+        max_tokens = min(max_tokens, -(-int(batch.lengths.sum()) // num))
     order = batch.lengths.argsort(descending=True, stable=True)
     lengths = batch.lengths[order].tolist()
     cuts = cut_by_length(lengths, max_tokens, CALL_TOKENS.get(batch.tokens.device.type, CALL_TOKENS["cuda"]))

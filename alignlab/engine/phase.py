@@ -107,9 +107,9 @@ class Phase:
                 if self.run.ranks.main:
                     self._write(step, metrics)
                 done = Progress(step, self.fingerprint, self.run.state, evaluated, best)
-                if last or step % save_every == 0 or (best is not None and best.step == step):
-                    if self.run.ranks.main:
-                        self._save(done, optimizer)
+                saves = last or step % save_every == 0 or (best is not None and best.step == step)
+                if saves and self.run.ranks.main:
+                    self._save(done, optimizer)
         best = done.best if self.settings.export == "best" else None
         if self.run.ranks.main:
             self._export(done) if best is None else self._export_best(best)
@@ -221,6 +221,7 @@ class Phase:
             return scored
 
     def accumulate(self, batch: Batch, *, backward: bool) -> update.Sums:
+        """Run the optimizer stage on every microbatch."""
         tokens = self.settings.microbatch_tokens
         return update.accumulate(self.method, self.optimize, batch, tokens, backward=backward, ranks=self.run.ranks)
 

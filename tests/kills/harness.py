@@ -55,7 +55,7 @@ report:
   max_new_tokens: 12
 """
 # A plugin that notes what the run is doing, so that a kill can be aimed, and told of. It is part of both runs.
-WATCH = '''
+WATCH = """
 import os
 from alignlab import hookimpl
 
@@ -87,7 +87,7 @@ def optimizer_stage(run):
 def on_step_end(phase, step):
     note(phase, "end of the step")
     done[phase] = step
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,9 @@ class Trial:
         phase, step, activity = (self._note().split(" ", 2) + ["", "", ""])[:3]
         if phase in finished or (phase == "" and finished):  # the note is of the last stage that was called
             phase, step, activity = "", "", "the report" if len(finished) == len(PHASES) else "preparing a phase"
-        left = [str(path.relative_to(self.output)) for path in self.output.rglob(".*.*") if path.suffix in (".new", ".old")]
+        left = [
+            str(path.relative_to(self.output)) for path in self.output.rglob(".*.*") if path.suffix in (".new", ".old")
+        ]
         if left:
             activity = f"writing {left[0]}"
         elif not activity:
