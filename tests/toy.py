@@ -18,17 +18,33 @@ from alignlab.models import load_tokenizer, new_model
 from alignlab.plugins import Plugins, installed
 from alignlab.rewards import FunctionReward, Rewards, Weighted
 
-KINDS = {"completion": "demonstrations", "preference": "preferences", "prompt": "prompts"}
+KINDS = {
+    "completion": "demonstrations",
+    "preference": "preferences",
+    "prompt": "prompts",
+    "ranked": "ranked",
+    "steps": "steps",
+}
 # Settings that let a method show more of itself than its defaults do.
 METHODS: dict[str, dict[str, Any]] = {
     "reward_model": {"center_coef": 0.01},
     "ppo": {"max_new_tokens": 8, "minibatches": 2, "passes": 2, "entropy_coef": 0.01},
+}
+# Other losses of a method, by a name of their own.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "all_pairs": ("reward_model", {"loss_type": "all_pairs"}),
+    "plackett_luce": ("reward_model", {"loss_type": "plackett_luce"}),
 }
 
 
 def registered() -> list[str]:
     """Every method that alignlab itself installs."""
     return sorted(f.name for f in installed() if f.kind == "method" and f.distribution == "alignlab")
+
+
+def variants() -> list[str]:
+    """Every method, and the variants that are tested like methods."""
+    return [*registered(), *VARIANTS]
 
 
 def source(kind: str, num_rows: int = 64) -> Mixed:
@@ -50,6 +66,8 @@ def split_for(base: Path, rows: str, num_rows: int = 64) -> Split:
 
 
 def method(name: str, **settings: Any) -> Method:
+    name, chosen = VARIANTS.get(name, (name, {}))
+    settings = {**chosen, **settings}
     cls = Plugins(builtin).get("method", name)
     return cls(**{**METHODS.get(name, {}), **settings})
 

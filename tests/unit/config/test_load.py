@@ -207,6 +207,18 @@ def test_keys_that_may_stand_beside_a_plugins_are_suggested_too(load):
         load().validate(Own, {"shedule": "cosine"}, ("phases", 0, "optimizer"), also=["schedule", "lr"])
 
 
+def test_every_member_of_an_ensemble_is_a_phase_before(load):
+    members = "phases.ppo.reward=[{use: reward_ensemble, from: [rm, rn]}]"
+    with pytest.raises(RecipeError, match="there is no phase 'rn' before this") as raised:
+        load(members)
+    assert raised.value.do == "known: rm, sft"
+
+
+def test_a_phase_may_have_a_seed_of_its_own(load):
+    recipe = load("phases.rm.seed=7").recipe
+    assert [phase.seed for phase in recipe.phases] == [7 if phase.name == "rm" else None for phase in recipe.phases]
+
+
 # --set
 
 
@@ -342,5 +354,7 @@ def test_text_that_looks_like_something_else_survives_a_dump(load, text):
 def test_a_dump_holds_the_defaults_by_their_names_in_recipes(load):
     dumped = yaml.safe_load(dump_recipe(load().recipe))
     assert dumped["phases"][1]["from"] == "sft"
-    assert dumped["phases"][2]["reward"] == [{"use": "reward_model", "name": None, "weight": 1.0, "from": "rm"}]
+    assert dumped["phases"][2]["reward"] == [
+        {"use": "reward_model", "name": None, "weight": 1.0, "timeout": None, "concurrency": 1, "from": "rm"}
+    ]
     assert dumped["model"]["dtype"] == "float32"
