@@ -337,7 +337,7 @@ def test_a_wrong_value_in_the_reports_data_names_the_recipes_line(load):
 # The resolved recipe
 
 
-@pytest.mark.parametrize("path", ["recipes/hh.yaml", "alignlab/recipes/demo.yaml"])
+@pytest.mark.parametrize("path", ["recipes/hh.yaml", "recipes/reward_models.yaml", "alignlab/recipes/demo.yaml"])
 def test_the_recipes_of_the_repository_load_and_survive_a_dump(path, tmp_path):
     recipe = load_recipe(ROOT / path).recipe
     (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))

@@ -68,7 +68,7 @@ def test_what_is_not_a_finite_number_for_every_answer_stops_the_run(rollout, ret
     assert raised.value.do
 
 
-def test_an_infinite_reward_names_the_row_the_prompt_and_the_answer(rollout):
+def test_row_30_an_infinite_reward_names_the_row_the_prompt_and_the_answer(rollout):
     with pytest.raises(RewardError) as raised:
         rewards_of(bad=constant(1.0, float("-inf"), 2.0))(*rollout)
     where = str(raised.value.where)
@@ -77,7 +77,7 @@ def test_an_infinite_reward_names_the_row_the_prompt_and_the_answer(rollout):
     assert "-inf" in raised.value.what
 
 
-def test_a_reward_that_raises_is_named_with_its_error(rollout):
+def test_row_30_a_reward_that_raises_is_named_with_its_error(rollout):
     def broken(prompts, completions, completion_ids, **columns):
         return [columns["missing"]]
 

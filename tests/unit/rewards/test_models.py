@@ -35,7 +35,7 @@ def scorers(base, tmp_path_factory):
     return RewardContext({name: home / name for name in scales}, torch.device("cpu"), name="rm")
 
 
-def test_a_trained_reward_model_is_normalised_by_what_it_measured(base, tmp_path, rollout):
+def test_row_6_a_trained_reward_model_is_normalised_by_what_it_measured(base, tmp_path, rollout):
     run, batch = rollout
     model = save_scorer(base, tmp_path / "rm", eval={"score_mean": 3.0, "score_square": 13.0})
     context = RewardContext({"rm": tmp_path / "rm"}, torch.device("cpu"))

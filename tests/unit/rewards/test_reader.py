@@ -49,7 +49,7 @@ def reward_of(model, tokenizer, context=256):
     return TrainedReward(model, Reader(tokenizer, context, "the/other", "rm"), 0.0, 1.0, 4096)
 
 
-def test_answers_are_scored_in_the_reward_model_s_own_tokens_and_template(answers, other):
+def test_row_27_answers_are_scored_in_the_reward_model_s_own_tokens_and_template(answers, other):
     run, batch = answers
     model, tokenizer = other
     expected = []
