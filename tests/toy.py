@@ -19,16 +19,23 @@ from alignlab.models import load_tokenizer, new_model
 from alignlab.plugins import Plugins, installed
 from alignlab.rewards import FunctionReward, Rewards, Weighted
 
-KINDS = {"completion": "demonstrations", "preference": "preferences", "prompt": "prompts"}
+KINDS = {
+    "completion": "demonstrations",
+    "preference": "preferences",
+    "prompt": "prompts",
+    "ranked": "ranked",
+    "steps": "steps",
+}
 # Settings that let a method show more of itself than its defaults do.
 METHODS: dict[str, dict[str, Any]] = {
     "reward_model": {"center_coef": 0.01},
     "ppo": {"max_new_tokens": 8, "minibatches": 2, "passes": 2, "entropy_coef": 0.01},
 }
-# One method in many forms: every DPO loss by its name, and the other settings together.
+# One method in many forms: every loss by its name, and DPO's other settings together.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     f"dpo {loss_type}": ("dpo", {"loss_type": loss_type, "beta": 0.5}) for loss_type in get_args(DPOLoss)
 }
+VARIANTS |= {name: ("reward_model", {"loss_type": name}) for name in ("all_pairs", "plackett_luce")}
 VARIANTS["dpo exo_pair"][1]["label_smoothing"] = 0.01
 VARIANTS["dpo robust"][1]["label_smoothing"] = 0.1
 VARIANTS["dpo mixture"] = (
@@ -46,6 +53,11 @@ VARIANTS["dpo mixture"] = (
 def registered() -> list[str]:
     """Every method that alignlab itself installs."""
     return sorted(f.name for f in installed() if f.kind == "method" and f.distribution == "alignlab")
+
+
+def variants() -> list[str]:
+    """Every method, and the variants that are tested like methods."""
+    return [*registered(), *VARIANTS]
 
 
 def source(kind: str, num_rows: int = 64) -> Mixed:

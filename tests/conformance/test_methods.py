@@ -11,7 +11,7 @@ from alignlab.engine.microbatch import microbatches, minibatches
 from alignlab.engine.roles import exported_role
 from alignlab.engine.update import accumulate
 
-pytestmark = pytest.mark.parametrize("name", [*toy.registered(), *toy.VARIANTS])
+pytestmark = pytest.mark.parametrize("name", toy.variants())
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,8 @@ def test_no_gradient_comes_from_outside_what_was_acted(setup):
         if chosen.roles[role].train:
             model.base_model.register_forward_hook(keep(role))
     chosen.optimize(run, batch).total.backward()
-    # A token's log-prob, and the value before it, come from the position before; a row's score from its last token.
+    # A token's log-prob, and the value before it, come from the position before; a row's score from its last token,
+    # and a step's from its own end, which is what is acted there.
     before = torch.zeros_like(batch.acted)
     before[:, :-1] = batch.acted[:, 1:]
     last = torch.zeros_like(batch.acted)
@@ -113,7 +114,8 @@ def test_no_gradient_comes_from_outside_what_was_acted(setup):
     assert seen
     for role, hidden in seen.items():
         used = hidden.grad.abs().sum(-1) > 0
-        allowed = last if chosen.rows == "preference" and chosen.roles[role].head == "scalar" else before
+        scores = chosen.roles[role].head == "scalar" and chosen.rows != "prompt"
+        allowed = before if not scores else batch.acted if chosen.rows == "steps" else last
         assert used.any()
         assert not (used & ~allowed).any(), role
 

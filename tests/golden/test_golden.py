@@ -25,6 +25,18 @@ phases:
     from: sft
     data: {{kind: preferences}}
     optimizer: {{method: reward_model, lr: 3.0e-4, steps: 50, batch_size: 8, log_samples: 0}}
+  - name: all_pairs
+    from: sft
+    data: {{kind: ranked, overlong: truncate_left}}
+    optimizer: {{method: reward_model, loss_type: all_pairs, lr: 3.0e-4, steps: 50, batch_size: 8, log_samples: 0}}
+  - name: plackett_luce
+    from: sft
+    data: {{kind: ranked, overlong: truncate_left}}
+    optimizer: {{method: reward_model, loss_type: plackett_luce, lr: 3.0e-4, steps: 50, batch_size: 8, log_samples: 0}}
+  - name: process_reward_model
+    from: sft
+    data: {{kind: steps, overlong: truncate_left}}
+    optimizer: {{method: process_reward_model, lr: 3.0e-4, steps: 50, batch_size: 8, log_samples: 0}}
   - name: ppo
     from: sft
     data: {{kind: prompts}}
@@ -49,7 +61,7 @@ def losses() -> dict[str, list[float]]:
         output = Pipeline(load_recipe(recipe), Silent()).run()
         return {
             name: [json.loads(line)["loss"] for line in (output / name / "metrics.jsonl").read_text().splitlines()]
-            for name in toy.registered()
+            for name in toy.variants()
         }
 
 
@@ -58,7 +70,7 @@ def found():
     return losses()
 
 
-@pytest.mark.parametrize("name", toy.registered())
+@pytest.mark.parametrize("name", toy.variants())
 def test_the_first_losses_are_the_golden_ones(found, name):
     golden = json.loads(FILE.read_text())[name]
     assert len(golden) == 50
