@@ -69,7 +69,7 @@ def test_rows_that_were_never_seen_have_the_bits_of_a_run_without_a_cache(base, 
 def test_a_row_keeps_the_bits_that_it_got_first_whatever_is_beside_it(base, run):
     alone = logp(run, pairs(base, run, slice(2, 3)))
     width = alone.shape[1]
-    together = logp(run, pairs(base, run))[4:6]
+    together = logp(run, pairs(base, run, slice(0, 24)))[4:6]
     assert torch.equal(together[:, :width][alone != 0], alone[alone != 0])
 
 

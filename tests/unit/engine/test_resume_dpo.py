@@ -11,8 +11,9 @@ from alignlab.config import load_recipe
 from alignlab.engine.display import Display
 from alignlab.engine.phase import Phase
 from alignlab.engine.pipeline import Pipeline
+from alignlab.engine.reference_cache import ReferenceCache
 
-# 48 pairs to train on: 6 steps an epoch. Broken off at step 9, after the checkpoint of step 6.
+# About 48 pairs to train on: 4 steps an epoch. Broken off at step 9, after the checkpoint of step 6.
 RECIPE = """
 output: {output}
 model: {{new: {{hidden_size: 32, num_layers: 1, num_heads: 2, vocab_size: 320, context_length: 128}}, device: cpu}}
@@ -23,10 +24,9 @@ phases:
       method: dpo
       lr: 3.0e-3
       steps: 11
-      batch_size: 8
+      batch_size: 12
       eval_every: 4
       save_every: 3
-      microbatch_tokens: 200
       log_samples: 0
 """
 
@@ -51,6 +51,20 @@ def run(directory, settings):
     return load_file(phase / "model" / "model.safetensors"), [{**row, "seconds": 0} for row in metrics]
 
 
+def break_off(directory, settings, monkeypatch):
+    write = Phase._write
+
+    def stop_at_9(self, step, values):
+        if step == 9:
+            raise StoppedError
+        write(self, step, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Phase, "_write", stop_at_9)
+        with pytest.raises(StoppedError):
+            run(directory, settings)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -62,18 +76,16 @@ def run(directory, settings):
 )
 def test_a_broken_run_ends_with_the_bits_of_an_unbroken_one(tmp_path, monkeypatch, settings):
     weights, metrics = run(tmp_path / "unbroken", settings)
-    write = Phase._write
-
-    def stop_at_9(self, step, values):
-        if step == 9:
-            raise StoppedError
-        write(self, step, values)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Phase, "_write", stop_at_9)
-        with pytest.raises(StoppedError):
-            run(tmp_path / "broken", settings)
+    break_off(tmp_path / "broken", settings, monkeypatch)
     ours, our_metrics = run(tmp_path / "broken", settings)
     assert our_metrics == metrics
     assert all(torch.equal(ours[key], weights[key]) for key in weights)
     assert not list((tmp_path / "broken" / "run" / "cache").glob("reference-*"))
+
+
+def test_a_resumed_run_asks_the_reference_nothing_that_it_answered_before(tmp_path, monkeypatch):
+    break_off(tmp_path, {}, monkeypatch)
+    asked = []
+    monkeypatch.setattr(ReferenceCache, "_write", lambda self, keys, values: asked.extend(keys))
+    run(tmp_path, {})
+    assert asked == []
