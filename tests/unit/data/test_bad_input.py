@@ -280,3 +280,24 @@ def test_bad_rows_of_two_sources_are_reported_together(mix, write, plain):
     paths = [write(name, [PAIR | {"chosen": None}]) for name in ("a.jsonl", "b.jsonl")]
     with pytest.raises(DataError, match=r"a\.jsonl(?s:.*)b\.jsonl"):
         load_split([mix("rows", path=str(p)) for p in paths], "preference", plain, context_length=512, seed=0)
+
+
+@pytest.mark.parametrize("value", [1.2, -0.1, float("nan"), "likely", True, None, [0.5]])
+def test_a_probability_outside_0_to_1_names_the_row(load, value):
+    text = refused(load, [{**PAIR, "probability": 0.5}, {**PAIR, "probability": value}])
+    assert "1 of 2 rows cannot be used:\n  row 2: `probability` is " in text
+
+
+def test_a_probability_is_a_number_whatever_the_file_says(load):
+    rows = [{**PAIR, "prompt": f"{i} ?", "probability": value} for i, value in enumerate([0, 1, 0.25, "0.75"])]
+    split = load(rows, "preference")
+    assert sorted(record.columns["probability"] for record in split.train) == [0, 0.25, 0.75, 1]
+    assert "`probability` is taken for the probability that `chosen` is the better answer" in str(split.summary)
+
+
+def test_a_probability_that_only_some_rows_have_names_those_without(load):
+    assert "row 2: no field `probability`" in refused(load, [{**PAIR, "probability": 0.5}, PAIR])
+
+
+def test_a_probability_means_nothing_where_there_are_no_pairs(load):
+    assert load([{"prompt": "a", "completion": " b", "probability": 7}], "completion").train
