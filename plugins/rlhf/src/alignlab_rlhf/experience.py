@@ -28,8 +28,9 @@ def add_moments(known: Mapping[str, float] | None, x: Tensor) -> dict[str, float
     Source: Chan et al., 1979, "Updating formulae and a pairwise algorithm for computing sample variances".
     """
     known = known or {"num": 0.0, "mean": 0.0, "squares": 0.0}
-    num, mean = float(len(x)), float(x.double().mean())
-    squares = float((x.double() - mean).square().sum())
+    x = x.cpu().double()
+    num, mean = float(len(x)), float(x.mean())
+    squares = float((x - mean).square().sum())
     total, gap = known["num"] + num, mean - known["mean"]
     return {
         "num": total,

@@ -37,7 +37,7 @@ class PPO(PPOSettings):
             kl = ops.kl_estimate(old_logp, ref_logp, kind=self.kl_estimator)
             rewards = rewards - kl_coef * kl.where(acted, 0.0)
         answered = acted.any(1)  # a score without a token to stand on is only logged
-        shaped = self._shape(run, score, batch.finished).to(rewards.dtype)
+        shaped = self._shape(run, score.to(rewards.dtype), batch.finished)
         rewards[answered, batch.last_acted()[answered]] += shaped[answered]
         if self.whiten_rewards:
             rewards = ops.masked_whiten(rewards, acted, shift_mean=False)
@@ -54,7 +54,7 @@ class PPO(PPOSettings):
             values=values,
             advantages=advantages,
             returns=returns,
-            kl_coef=torch.full_like(score, kl_coef),
+            kl_coef=values.new_full((len(batch),), kl_coef),
         )
         described = describe(experience, trainer_logp, score)
         run.log(**described)
@@ -66,7 +66,9 @@ class PPO(PPOSettings):
     def _shape(self, run: Run, score: Tensor, finished: Tensor) -> Tensor:
         """Return the scores as they are paid, float [B]: normalised, clipped, less what a missing end costs."""
         if self.normalize_rewards:
-            moments = add_moments(run.state.get("scores"), score)
+            moments = run.state.get("scores")
+            if run.train or moments is None:  # an evaluation adds nothing to them
+                moments = add_moments(moments, score)
             if run.train:
                 run.state["scores"] = moments
             score = normalized(score, moments)
