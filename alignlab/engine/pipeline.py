@@ -105,7 +105,7 @@ class Pipeline:
         if self._is_done(directory, wanted):
             self.display.say(f"{name}: done already, its inputs did not change")
             return split.digest
-        for line in [*str(split.summary).splitlines(), *(f"warning: {w}" for w in planned.method.warnings())]:
+        for line in str(split.summary).splitlines():
             self.display.say(f"{name}: {line}")
         directory.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
@@ -223,6 +223,9 @@ class Pipeline:
         self.display.say(
             f"{self.output}: {names}; on {manifest['device']}, {manifest['threads']} threads, torch {manifest['torch']}"
         )
+        for phase in self.phases:
+            for warning in phase.method.warnings():
+                self.display.say(f"{phase.settings.name}: warning: {warning}")
 
 
 def reward_phases(rewards: tuple[PlannedReward, ...]) -> list[str]:

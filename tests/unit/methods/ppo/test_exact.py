@@ -1,4 +1,4 @@
-"""Whole PPO updates in fp64, against a second implementation: a loop over rows and tokens, by the formulas of the papers.
+"""Whole PPO updates in fp64 against a second implementation: a loop over rows and tokens, by the papers' formulas.
 
 Nothing of alignlab runs in it but the models, the sampled answers and their scores, and the order of the minibatches.
 """

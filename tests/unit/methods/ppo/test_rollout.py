@@ -100,7 +100,7 @@ def test_row_12_old_log_probs_are_the_trainer_s_or_the_rollout_s_and_the_gap_is_
 
 
 def test_row_12_truncated_importance_weights_scale_the_policy_loss_of_each_token(scored, plain):
-    plain_method, _, without, _ = scored(**plain, change=noisy)
+    _, _, without, _ = scored(**plain, change=noisy)
     chosen, run, batch, _ = scored(**plain, change=noisy, importance_cap=1.2)
     ratio = (batch.old_logp - batch.sample_logp).exp()
     weight = ratio.clamp(max=1.2)
