@@ -1,5 +1,6 @@
 """A toy that every method can be tested on: tiny models of the small world, and its records."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def base_model(directory: Path, architecture: str = "llama") -> Path:
     return directory
 
 
+@cache
 def split_for(base: Path, rows: str, num_rows: int = 64) -> Split:
     return load_split(
         [source(KINDS[rows], num_rows)], rows, load_tokenizer(str(base)), context_length=128, seed=0, cache=None

@@ -84,7 +84,6 @@ def describe(batch: Experience, trainer_logp: Tensor, score: Tensor) -> dict[str
         "score": float(score.mean()),
         "score_std": float(score.std(correction=0)),
         "kl": float((batch.old_logp - batch.ref_logp).sum(1).mean()),  # nats an answer
-        "kl_coef": float(batch.kl_coef.mean()),
         "answer_length": float(lengths.mean()),
         "answer_length_max": float(lengths.max()),
         "finished": float(batch.finished.float().mean()),

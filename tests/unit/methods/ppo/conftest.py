@@ -1,6 +1,6 @@
-"""PPO.md has a row for every detail that decides whether PPO works; test_row_N... holds row N to what it says.
+"""plugins/rlhf/README.md numbers the details that decide whether PPO works; test_row_N... holds row N to what it says.
 
-Row 27 (tokenizers that differ) is in tests/unit/test_rewards.py, and LoRA's whole pipeline in tests/unit/engine.
+Row 26 (LoRA) is in tests/unit/engine, row 27 (tokenizers that differ) in tests/unit/test_rewards.py.
 """
 
 import pytest

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import toy
 from safetensors.torch import load_file
 
 from alignlab.config import load_recipe
@@ -14,6 +15,7 @@ from alignlab.engine.display import Display
 from alignlab.engine.pipeline import Pipeline
 from alignlab.errors import RecipeError
 
+README = Path(__file__).parents[4] / "plugins/rlhf/README.md"
 RECIPE = """
 output: {output}
 model: {{new: {{hidden_size: 32, num_layers: 1, num_heads: 2, vocab_size: 320, context_length: 128}}, device: cpu}}
@@ -103,3 +105,16 @@ def test_row_3b_a_wrong_gradient_is_said_at_the_start_of_the_run_and_by_check(re
 def test_settings_that_contradict_each_other_are_an_error_of_the_recipe(recipe):
     with pytest.raises(RecipeError, match="importance_cap"):
         Pipeline(load_recipe(recipe, ["phases.0.optimizer.old_logp=rollout"]), Lines())
+
+
+def test_the_readme_has_every_setting_with_its_default_and_every_metric(finished):
+    directory, _ = finished
+    text = README.read_text()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    for name, field in type(toy.method("ppo")).model_fields.items():
+        (row,) = (row for row in rows if f"`{name}`" in row.split("|")[1])
+        default = {None: "none", True: "true", False: "false", (): "none"}.get(field.default, field.default)
+        assert str(default) in row.split("|")[2], name
+    for name in metrics(directory)[0].keys() - {"step", "loss", "grad_norm", "lr", "tokens"}:
+        if not name.startswith(("reward/", "eval/")):
+            assert any(f"`{name}`" in row for row in rows), name
