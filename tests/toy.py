@@ -88,7 +88,7 @@ def method(name: str, **settings: Any) -> Method:
 
 def word_count(prompts: Any, completions: Any, completion_ids: Any, **columns: Any) -> list[float]:
     """A reward that differs between answers, whatever they say."""
-    return [len(ids) / 4 + ids[0] % 3 for ids in completion_ids]
+    return [len(ids) / 4 + sum(ids[:1]) % 3 for ids in completion_ids]
 
 
 def run_for(base: Path, chosen: Method, microbatch_tokens: int = 100_000, seed: int = 0) -> EngineRun:

@@ -118,7 +118,7 @@ class Pipeline:
         if self.ranks.once(lambda: self._is_done(directory, wanted)):
             self.display.say(f"{name}: done already, its inputs did not change")
             return split.digest
-        for line in [*str(split.summary).splitlines(), *(f"warning: {w}" for w in planned.method.warnings())]:
+        for line in str(split.summary).splitlines():
             self.display.say(f"{name}: {line}")
         directory.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
@@ -290,6 +290,9 @@ class Pipeline:
                         f"{name} was {before.get(name)} when this run was started, and is {manifest[name]}: "
                         "what goes on from a checkpoint will not have the bits of an unbroken run"
                     )
+        for phase in self.phases:
+            for warning in phase.method.warnings():
+                self.display.say(f"{phase.settings.name}: warning: {warning}")
 
 
 def load_rewards(planned: tuple[PlannedReward, ...], context: RewardContext) -> Rewards | None:

@@ -28,8 +28,9 @@ def add_moments(known: Mapping[str, float] | None, x: Tensor) -> dict[str, float
     Source: Chan et al., 1979, "Updating formulae and a pairwise algorithm for computing sample variances".
     """
     known = known or {"num": 0.0, "mean": 0.0, "squares": 0.0}
-    num, mean = float(len(x)), float(x.double().mean())
-    squares = float((x.double() - mean).square().sum())
+    x = x.cpu().double()
+    num, mean = float(len(x)), float(x.mean())
+    squares = float((x - mean).square().sum())
     total, gap = known["num"] + num, mean - known["mean"]
     return {
         "num": total,
@@ -83,7 +84,6 @@ def describe(batch: Experience, trainer_logp: Tensor, score: Tensor) -> dict[str
         "score": float(score.mean()),
         "score_std": float(score.std(correction=0)),
         "kl": float((batch.old_logp - batch.ref_logp).sum(1).mean()),  # nats an answer
-        "kl_coef": float(batch.kl_coef.mean()),
         "answer_length": float(lengths.mean()),
         "answer_length_max": float(lengths.max()),
         "finished": float(batch.finished.float().mean()),

@@ -37,7 +37,7 @@ class PPO(PPOSettings):
             kl = ops.kl_estimate(old_logp, ref_logp, kind=self.kl_estimator)
             rewards = rewards - kl_coef * kl.where(acted, 0.0)
         answered = acted.any(1)  # a score without a token to stand on is only logged
-        shaped = self._shape(run, score, batch.finished).to(rewards.dtype)
+        shaped = self._shape(run, score.to(rewards.dtype), batch.finished)
         rewards[answered, batch.last_acted()[answered]] += shaped[answered]
         if self.whiten_rewards:
             rewards = ops.masked_whiten(rewards, acted, shift_mean=False)
@@ -54,10 +54,10 @@ class PPO(PPOSettings):
             values=values,
             advantages=advantages,
             returns=returns,
-            kl_coef=torch.full_like(score, kl_coef),
+            kl_coef=values.new_full((len(batch),), kl_coef),
         )
         described = describe(experience, trainer_logp, score)
-        run.log(**described)
+        run.log(**described, kl_coef=kl_coef)
         if self.kl_target is not None and run.train:
             kl_now, num = described["kl"], len(batch)
             run.state["kl_coef"] = adapted(kl_coef, kl_now, self.kl_target, num_answers=num, horizon=self.kl_horizon)
@@ -66,7 +66,9 @@ class PPO(PPOSettings):
     def _shape(self, run: Run, score: Tensor, finished: Tensor) -> Tensor:
         """Return the scores as they are paid, float [B]: normalised, clipped, less what a missing end costs."""
         if self.normalize_rewards:
-            moments = add_moments(run.state.get("scores"), score)
+            moments = run.state.get("scores")
+            if run.train or moments is None:  # an evaluation adds nothing to them
+                moments = add_moments(moments, score)
             if run.train:
                 run.state["scores"] = moments
             score = normalized(score, moments)
@@ -80,16 +82,15 @@ class PPO(PPOSettings):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not warming_up):
             logp, entropy = run.logp("policy", batch, temperature=self.temperature, entropy=True)
         values = run.value("critic", batch)
-        kl = kl_loss(logp, batch.ref_logp, self.kl_estimator, straight_through=self.kl_straight_through)
-        kl = kl.where(batch.acted, 0.0) * batch.kl_coef.unsqueeze(1)
-        # With `per: row` every answer is averaged over its tokens first, so the ops see one row at a time.
-        parts = [slice(None)] if self.per == "token" else [slice(i, i + 1) for i in range(len(batch))]
-        losses = [self._loss(batch, rows, logp[rows], values[rows], entropy[rows], kl[rows]) for rows in parts]
+        # With `per: row` every answer is averaged over its tokens first: the ops see answers of one length at a time.
+        lengths = batch.acted.sum(1)
+        parts = [slice(None)] if self.per == "token" else [lengths == length for length in lengths.unique()]
+        losses = [self._loss(batch, rows, logp[rows], values[rows], entropy[rows]) for rows in parts]
         metrics = {name: torch.stack([loss.metrics[name] for loss in losses]).sum() for name in losses[0].metrics}
         return Loss(torch.stack([loss.total for loss in losses]).sum(), metrics)
 
-    def _loss(self, batch: Experience, rows: slice, logp: Tensor, values: Tensor, entropy: Tensor, kl: Tensor) -> Loss:
-        """Return the loss of some rows: a sum over their acted tokens, divided by their number if `per` is row."""
+    def _loss(self, batch: Experience, rows: slice | Tensor, logp: Tensor, values: Tensor, entropy: Tensor) -> Loss:
+        """Return the loss of some rows: a sum over acted tokens, divided by the rows' one length if `per` is row."""
         acted, old_logp, advantages = batch.acted[rows], batch.old_logp[rows], batch.advantages[rows]
         low, high, dual = self.clip_low, self.clip_high, self.dual_clip
         policy = ops.ppo_policy_loss(logp, old_logp, advantages, acted, clip_low=low, clip_high=high, dual_clip=dual)
@@ -107,8 +108,10 @@ class PPO(PPOSettings):
         if self.entropy_coef:
             total = total - self.entropy_coef * entropy.sum()
         if self.kl_in == "loss":
-            total, metrics["kl_loss"] = total + kl.sum(), kl.sum()
-        scale = 1.0 if self.per == "token" else 1 / count.clamp_min(1)
+            kl = kl_loss(logp, batch.ref_logp[rows], self.kl_estimator, straight_through=self.kl_straight_through)
+            metrics["kl_loss"] = (kl * batch.kl_coef[rows].unsqueeze(1)).where(acted, 0.0).sum()
+            total = total + metrics["kl_loss"]
+        scale = 1.0 if self.per == "token" else len(acted) / count.clamp_min(1)
         return Loss(total * scale, {name: x.detach() * scale for name, x in metrics.items()})
 
     def end_passes(self, metrics: Mapping[str, float]) -> bool:
