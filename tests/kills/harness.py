@@ -31,7 +31,8 @@ trackers: [tensorboard]
 phases:
   - name: sft
     data: {kind: demonstrations}
-    optimizer: {method: sft, lr: 3.0e-3, steps: 8, batch_size: 8, save_every: 2, eval_every: 3, keep_best: {min: eval/loss}}
+    optimizer:
+      {method: sft, lr: 3.0e-3, steps: 8, batch_size: 8, save_every: 2, eval_every: 3, keep_best: {min: eval/loss}}
   - name: rm
     from: sft
     data: {kind: preferences}
@@ -42,7 +43,8 @@ phases:
     from: sft
     data: {kind: prompts}
     reward: [{use: reward_model, from: rm}]
-    optimizer: {method: ppo, lr: 1.0e-3, steps: 6, batch_size: 8, save_every: 2, passes: 2, minibatches: 2, max_new_tokens: 12}
+    optimizer:
+      {method: ppo, lr: 1.0e-3, steps: 6, batch_size: 8, save_every: 2, passes: 2, minibatches: 2, max_new_tokens: 12}
   - name: dpo
     from: sft
     data: {kind: preferences}
@@ -55,7 +57,7 @@ report:
   max_new_tokens: 12
 """
 # A plugin that notes what the run is doing, so that a kill can be aimed, and told of. It is part of both runs.
-WATCH = '''
+WATCH = """
 import os
 from alignlab import hookimpl
 
@@ -87,7 +89,7 @@ def optimizer_stage(run):
 def on_step_end(phase, step):
     note(phase, "end of the step")
     done[phase] = step
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -201,10 +203,12 @@ class Trial:
     def _found(self) -> dict[str, str]:
         """Return where a killed run was: by what stands half written beside its place, else by the plugin's note."""
         finished = [phase for phase in PHASES if self.done(phase)]
-        phase, step, activity = (self._note().split(" ", 2) + ["", "", ""])[:3]
+        phase, step, activity = self._note().split(" ", 2) if self._note() else ("", "", "")
         if phase in finished or (phase == "" and finished):  # the note is of the last stage that was called
             phase, step, activity = "", "", "the report" if len(finished) == len(PHASES) else "preparing a phase"
-        left = [str(path.relative_to(self.output)) for path in self.output.rglob(".*.*") if path.suffix in (".new", ".old")]
+        left = [
+            str(path.relative_to(self.output)) for path in self.output.rglob(".*.*") if path.suffix in (".new", ".old")
+        ]
         if left:
             activity = f"writing {left[0]}"
         elif not activity:
@@ -301,7 +305,8 @@ def run_kills(scratch: Path, num: int, rng: random.Random) -> dict[str, object]:
             aim = possible[0]
             deck.remove(aim)
             deck.append(aim)
-            found = trial.kill(lambda aim=aim: aim, delay=rng.choice([0, 0, 0.003, 0.01]))
+            delay = rng.uniform(0, 0.5) if aim.phase == "report" else rng.choice([0, 0, 0.003, 0.01])
+            found = trial.kill(lambda aim=aim: aim, delay)
         trial.finish()
         if wrong := differences(trial.output, unbroken.output):
             different.append({"run": runs, "files": wrong})
