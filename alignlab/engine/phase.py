@@ -143,8 +143,8 @@ class Phase:
 
     @property
     def changing(self) -> list[str]:
-        """Frozen roles that the method itself changes."""
-        return []
+        """Return the roles that are not trained and yet change: those that follow another."""
+        return [name for name, role in self.method.roles.items() if getattr(role, "follow", None) is not None]
 
     def _step(self, step: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         """Draw a batch, score it, and go over it in passes of minibatches, an optimizer step each."""
