@@ -64,7 +64,8 @@ def replay(directory: Path, say: Say) -> bool:
     same = _equal(loss, met.loss) and _equal(norm, met.grad_norm)
     say(f"{met.phase}, step {met.step}, update {met.update}: {len(batch)} rows, {len(batch.unit.unique())} units")
     say(f"in the run: loss {met.loss:.6g}, norm of its gradient {met.grad_norm:.6g}")
-    say(f"here:       loss {loss:.6g}, norm of its gradient {norm:.6g}{' (the same)' if same else ''}")
+    verdict = "the same" if same else "not the same: the phase's data, what it starts from, or the machine has changed"
+    say(f"here:       loss {loss:.6g}, norm of its gradient {norm:.6g} ({verdict})")
     clean = [_weights(phase, say), _fields(batch, say), _units(phase, batch, say)]
     if all(clean):
         say("every unit alone is finite in fp32: their sum is not, or the recipe's precision or dtype is too small")

@@ -58,6 +58,15 @@ def test_a_run_whose_disk_is_full_time_and_again_loses_nothing(unbroken, small_d
     assert (output / "sft" / "samples.jsonl").read_bytes() == (unbroken / "sft" / "samples.jsonl").read_bytes()
 
 
+def test_an_output_that_cannot_be_written_to_is_told_before_anything_runs(small_disk, tmp_path, capsys):
+    disk, _ = small_disk
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    assert small_run.run(small_run.write_recipe(tmp_path, disk / "run")) == 2
+    said = capsys.readouterr().err
+    assert "the output directory cannot be written: Read-only file system" in said
+    assert "set `output`" in said
+
+
 def test_a_limit_on_the_size_of_files_is_told_like_a_full_disk(unbroken, tmp_path, capsys):
     output = tmp_path / "run"
     recipe = small_run.write_recipe(tmp_path, output)

@@ -1,13 +1,9 @@
 """Whole runs, small: what is skipped, resumed, moved aside, written."""
 
 import json
-import os
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -174,30 +170,6 @@ def test_a_phase_that_is_added_makes_no_other_run_again(tmp_path):
     _, lines = run(path)
     assert sum("done already" in line for line in lines) == 3
     assert any(line.startswith("dpo: done in") for line in lines)
-
-
-@pytest.mark.parametrize("phase", ["sft", "ppo"])
-def test_a_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path, phase):
-    _, unbroken, _ = finished
-    path = write_recipe(tmp_path)
-    metrics = tmp_path / "run" / phase / "metrics.jsonl"
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from alignlab.cli.main import main; sys.exit(main())",
-        "run",
-        str(path),
-    ]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
-            assert process.poll() is None, "it ended before it was killed"
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-    run(path)
-    for name in ("sft", "rm", "ppo", "dpo"):
-        assert same(tmp_path / "run" / name, unbroken.output / name), name
-        assert steps_of(tmp_path / "run" / name) == steps_of(unbroken.output / name)
 
 
 def test_a_run_is_the_same_for_every_microbatch_size_and_another_for_another_seed(finished, tmp_path):
