@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup demo demo-seeds hh-splits golden test lint format
+.PHONY: setup demo demo-seeds hh-splits kills golden test lint format
 
 setup: $(INSTALLED)
 
@@ -25,6 +25,10 @@ demo-seeds: setup
 HH ?= ../shared/data/hh-rlhf-harmless-base-test.jsonl.gz
 hh-splits: setup
 	$(BIN)/python benchmarks/hh_reward_model.py $(HH)
+
+# Kill runs 40 times with SIGKILL and compare what is left with an unbroken run, byte for byte (about 10 minutes).
+kills: setup
+	PYTHONPATH=tests $(BIN)/python tests/kills/harness.py
 
 # After a change that is meant to move the losses.
 golden: setup

@@ -47,7 +47,7 @@ def save_checkpoint(
     check_state(progress.state)
     path = checkpoint_path(directory, progress.step)
     weights = changed_weights(models, changing)
-    _check_finite(weights, progress.step)
+    _check_finite(weights, path)
     tensors, rest = _split_optimizer(optimizer.state_dict())
     with whole_directory(path) as beside:
         save_weights(weights, beside)
@@ -167,14 +167,15 @@ def check_state(state: dict[str, Any]) -> None:
             )
 
 
-def _check_finite(weights: Mapping[str, Mapping[str, Tensor]], step: int) -> None:
+def _check_finite(weights: Mapping[str, Mapping[str, Tensor]], path: Path) -> None:
     """Raise for weights that nobody could go on from, before they take the place of an older checkpoint."""
     for role, tensors in weights.items():
         for name, tensor in tensors.items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise TrainingError(
-                    f"after step {step}, weights of {role} are not finite: {name}",
-                    do="lower `lr`; no checkpoint of this step is written, and the ones before it are kept",
+                    f"weights of {role} are not finite: {name}",
+                    where=f"{path}, which is not written; the checkpoints before it are kept",
+                    do="lower `lr`",
                 )
 
 

@@ -64,7 +64,8 @@ def replay(directory: Path, say: Say) -> bool:
     same = _equal(loss, met.loss) and _equal(norm, met.grad_norm)
     say(f"{met.phase}, step {met.step}, update {met.update}: {len(batch)} rows, {len(batch.unit.unique())} units")
     say(f"in the run: loss {met.loss:.6g}, norm of its gradient {met.grad_norm:.6g}")
-    say(f"here:       loss {loss:.6g}, norm of its gradient {norm:.6g}{' (the same)' if same else ''}")
+    verdict = "the same" if same else "not the same: the phase's data, what it starts from, or the machine has changed"
+    say(f"here:       loss {loss:.6g}, norm of its gradient {norm:.6g} ({verdict})")
     clean = [_weights(phase, say), _fields(batch, say), _units(phase, batch, say)]
     if all(clean):
         say("every unit alone is finite in fp32: their sum is not, or the recipe's precision or dtype is too small")
@@ -118,7 +119,7 @@ def _units(phase: Phase, batch: Batch, say: Say) -> bool:
     count, shown = num_per(batch, phase.method.per), 0
     for unit in batch.unit.unique().tolist():
         rows = (batch.unit == unit).nonzero().flatten()
-        if lines := list(_unit(phase, batch.select(rows), count)):
+        if lines := _unit(phase, batch.select(rows), count):
             shown += 1
             if shown <= MAX_UNITS:
                 say(f"unit {unit}, rows {rows.tolist()} ({_where(batch, int(rows[0]))}):")
@@ -129,31 +130,29 @@ def _units(phase: Phase, batch: Batch, say: Say) -> bool:
     return not shown
 
 
-def _unit(phase: Phase, part: Batch, count: int) -> Iterator[str]:
-    """Yield what is not finite of one unit: log-probs and values by token, terms of the loss, the gradient."""
+def _unit(phase: Phase, part: Batch, count: int) -> list[str]:
+    """Return what is not finite of one unit: log-probs and values by token, terms of the loss, the gradient."""
     watched = Watched(phase.run)
     part = part.map(lambda x: x.float() if x.is_floating_point() else x)
     for model in phase.run.models.values():
         model.zero_grad(set_to_none=True)
-    with warnings.catch_warnings(record=True) as caught, torch.autograd.detect_anomaly():
+    with warnings.catch_warnings(record=True) as caught, torch.autograd.set_detect_anomaly(True):
+        warnings.simplefilter("always")
         loss = replace(phase, run=cast(EngineRun, watched)).optimize(part)
-        for name, tensor in watched.noted:
-            yield from _tokens(phase, part, name, tensor)
-        for name, value in {"loss": loss.total, **loss.metrics}.items():
-            if not math.isfinite(float(value)):
-                yield f"term {name} is {float(value)}"
-        if loss.total.requires_grad:
-            try:
-                (loss.total / count).backward()
-            except RuntimeError as error:
-                if "returned nan values" not in str(error):
-                    raise
-                yield f"gradient: {error}{_made_at(caught)}"
-                return
+        found = [line for name, tensor in watched.noted for line in _tokens(phase, part, name, tensor)]
+        terms = {"loss": loss.total, **loss.metrics}
+        found += [f"term {name} is {float(x)}" for name, x in terms.items() if not math.isfinite(float(x))]
+        try:
+            (loss.total / count).backward()
+        except RuntimeError as error:
+            if "returned nan values" not in str(error):
+                raise
+            return [*found, f"gradient: {error}{_made_at(caught)}"]
     for role, model in phase.run.models.items():
         named = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
         if wrong := [name for name, grad in named if not bool(grad.isfinite().all())]:
-            yield f"gradient: that of {len(wrong)} of {len(named)} weights of {role} is not finite, {wrong[0]} first"
+            found.append(f"gradient: that of {len(wrong)} of {len(named)} weights of {role} is not finite: {wrong[0]}")
+    return found
 
 
 def _tokens(phase: Phase, part: Batch, name: str, tensor: Tensor) -> Iterator[str]:

@@ -31,7 +31,8 @@ trackers: [tensorboard]
 phases:
   - name: sft
     data: {kind: demonstrations}
-    optimizer: {method: sft, lr: 3.0e-3, steps: 8, batch_size: 8, save_every: 2, eval_every: 3, keep_best: {min: eval/loss}}
+    optimizer:
+      {method: sft, lr: 3.0e-3, steps: 8, batch_size: 8, save_every: 2, eval_every: 3, keep_best: {min: eval/loss}}
   - name: rm
     from: sft
     data: {kind: preferences}
@@ -42,7 +43,8 @@ phases:
     from: sft
     data: {kind: prompts}
     reward: [{use: reward_model, from: rm}]
-    optimizer: {method: ppo, lr: 1.0e-3, steps: 6, batch_size: 8, save_every: 2, passes: 2, minibatches: 2, max_new_tokens: 12}
+    optimizer:
+      {method: ppo, lr: 1.0e-3, steps: 6, batch_size: 8, save_every: 2, passes: 2, minibatches: 2, max_new_tokens: 12}
   - name: dpo
     from: sft
     data: {kind: preferences}
@@ -60,10 +62,9 @@ import os
 from alignlab import hookimpl
 
 NOTES = os.open(os.environ["ALIGNLAB_WATCH"], os.O_RDWR | os.O_CREAT)
-done = {}
 
 def note(phase, activity):
-    os.pwrite(NOTES, f"{phase} {done.get(phase, 0) + 1} {activity}".ljust(80).encode(), 0)
+    os.pwrite(NOTES, f"{phase} {activity}".ljust(80).encode(), 0)
 
 def noted(run, stage):
     note(run.phase, stage if run.train else f"evaluation: {stage}")
@@ -84,9 +85,8 @@ def optimizer_stage(run):
     return (yield from noted(run, "optimizer stage"))
 
 @hookimpl
-def on_step_end(phase, step):
+def on_step_end(phase):
     note(phase, "end of the step")
-    done[phase] = step
 """
 
 
@@ -99,10 +99,16 @@ class Aim:
     hit: Callable[[Path, str], bool]  # by the run directory and the plugin's note
 
 
-def after(seconds: float) -> Aim:
-    """Aim at a time after the start of the process."""
-    end = time.monotonic() + seconds
-    return Aim(f"{seconds:.2f} s after its start", None, lambda output, note: time.monotonic() > end)
+def after(seconds: float, first_note: bool) -> Aim:
+    """Aim at a time: after the start of the process, or after the first stage that it calls."""
+    began: list[float] = [] if first_note else [time.monotonic()]
+
+    def hit(output: Path, note: str) -> bool:
+        if note and not began:
+            began.append(time.monotonic())
+        return bool(began) and time.monotonic() > began[0] + seconds
+
+    return Aim(f"{seconds:.2f} s after {'the first stage' if first_note else 'the start'}", None, hit)
 
 
 def stage(phase: str, activity: str) -> Aim:
@@ -122,7 +128,7 @@ def aims() -> list[Aim]:
     """Return everything that is aimed at, in the order of a run."""
     found = [
         there("building the base model", "sft", ".base-model.new"),
-        there("writing the data cache", "sft", "cache/.*.new"),
+        there("writing the data cache", "rm", "cache/.*.new"),
     ]
     for phase in PHASES:
         found += [
@@ -164,16 +170,20 @@ class Trial:
         command = [sys.executable, "-c", main, "run", str(self.recipe)]
         return subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
-    def finish(self) -> float:
-        """Run to the end; return the seconds it took."""
-        began = time.monotonic()
+    def finish(self) -> tuple[float, float]:
+        """Run to the end; return the seconds until the first stage was called, and those after it."""
+        began = first = time.monotonic()
         with self.start() as process:
-            _, said = process.communicate()
+            while process.poll() is None:
+                if first == began and self._note():
+                    first = time.monotonic()
+                time.sleep(0.005)
+            said = process.communicate()[1].decode()
         if process.returncode:
-            raise RuntimeError(f"alignlab run ended with {process.returncode}: {said.decode()}")
-        return time.monotonic() - began
+            raise RuntimeError(f"alignlab run ended with {process.returncode}: {said}")
+        return first - began, time.monotonic() - first
 
-    def kill(self, make_aim: Callable[[], Aim], delay: float = 0.0) -> dict[str, str] | None:
+    def kill(self, make_aim: Callable[[], Aim], delay: float = 0.0) -> dict[str, object] | None:
         """Start a run and kill it at what it is aimed at; return where it was, or None if it ended before."""
         with self.start() as process:
             aim = make_aim()
@@ -198,22 +208,22 @@ class Trial:
     def _note(self) -> str:
         return self.notes.read_text().strip() if self.notes.exists() else ""
 
-    def _found(self) -> dict[str, str]:
+    def _found(self) -> dict[str, object]:
         """Return where a killed run was: by what stands half written beside its place, else by the plugin's note."""
         finished = [phase for phase in PHASES if self.done(phase)]
-        phase, step, activity = (self._note().split(" ", 2) + ["", "", ""])[:3]
-        if phase in finished or (phase == "" and finished):  # the note is of the last stage that was called
-            phase, step, activity = "", "", "the report" if len(finished) == len(PHASES) else "preparing a phase"
-        left = [
-            str(path.relative_to(self.output)) for path in self.output.rglob(".*.*") if path.suffix in (".new", ".old")
-        ]
-        if left:
-            activity = f"writing {left[0]}"
-        elif not activity:
+        phase, activity = self._note().split(" ", 1) if self._note() else ("", "")
+        if phase in finished or (not phase and finished):  # the note is of the last stage that was called
+            phase, activity = "", "the report" if len(finished) == len(PHASES) else "preparing a phase"
+        if not activity:
             activity = "start" if not self.output.exists() else "preparing the run"
         elif activity == "end of the step" and (self.output / phase / "model").exists():
             activity = "exported, not finished"
-        return {"phase": phase, "step": step, "activity": activity}
+        if left := [path for path in self.output.rglob(".*.*") if path.suffix in (".new", ".old")]:
+            activity = f"writing {left[0].relative_to(self.output)}"
+        written = self.output / phase / "metrics.jsonl"
+        step = len(written.read_text().splitlines()) if phase and written.exists() else 0
+        in_step = bool(phase) and "stage" in activity
+        return {"phase": phase, "step": step + in_step, "activity": activity}
 
 
 def differences(trial: Path, unbroken: Path) -> list[str]:
@@ -280,36 +290,40 @@ def main() -> int:
 def run_kills(scratch: Path, num: int, rng: random.Random) -> dict[str, object]:
     """Kill `num` times: a third at random times of a fresh run, the others at what `aims` names."""
     unbroken, again = (Trial(make(scratch / name)) for name in ("unbroken", "again"))
-    seconds = unbroken.finish()
+    start, rest = unbroken.finish()
     again.finish()
     if wrong := differences(again.output, unbroken.output):
         raise RuntimeError(f"two unbroken runs differ: {wrong}")
-    deck = deque(rng.sample(aims(), k=len(aims())))
+    deck = deque(rng.sample(aims()[1:], k=len(aims()) - 1))
     kills: list[dict[str, object]] = []
     different: list[dict[str, object]] = []
     runs = 0
     while len(kills) < num:
         trial = Trial(make(scratch / f"run-{runs}"))
         began = len(kills)
-        wait = rng.uniform(0, seconds)
-        found = trial.kill(lambda wait=wait: after(wait))
+        if runs == 0:
+            found = trial.kill(lambda: aims()[0])  # the base model, which is built once
+        else:
+            first_note = rng.random() < 0.75  # starting takes as long as all the rest of so small a run
+            wait = rng.uniform(0, rest if first_note else start)
+            found = trial.kill(lambda wait=wait, first_note=first_note: after(wait, first_note))
         while found is not None and len(kills) - began < 3 and len(kills) < num:
             kills.append({"run": runs, **found})
             print(kills[-1], flush=True)
-            deck.rotate(-1)
             possible = [aim for aim in deck if not trial.done(aim.phase)]
             if not possible or len(kills) - began == 3 or len(kills) == num:
                 break
             aim = possible[0]
             deck.remove(aim)
             deck.append(aim)
-            found = trial.kill(lambda aim=aim: aim, delay=rng.choice([0, 0, 0.003, 0.01]))
+            delay = rng.uniform(0, 0.5) if aim.phase == "report" else rng.choice([0, 0, 0.003, 0.01])
+            found = trial.kill(lambda aim=aim: aim, delay)
         trial.finish()
         if wrong := differences(trial.output, unbroken.output):
             different.append({"run": runs, "files": wrong})
             print(f"run {runs} differs: {wrong}", flush=True)
         runs += 1
-    return {"kills": kills, "runs": runs, "different": different, "seconds_unbroken": seconds}
+    return {"kills": kills, "runs": runs, "different": different, "seconds": {"start": start, "rest": rest}}
 
 
 def make(directory: Path) -> Path:
