@@ -1,5 +1,6 @@
 """Models and tokenizers: Hugging Face directories in, the engine's view of them, Hugging Face directories out."""
 
+from alignlab.models.decode import EqualRows, decoder
 from alignlab.models.forward import (
     head_is_separable,
     hidden_states,
@@ -15,8 +16,10 @@ from alignlab.models.source import config_context, context_length, find, load_co
 from alignlab.models.tokenizer import load_tokenizer
 
 __all__ = [
+    "EqualRows",
     "config_context",
     "context_length",
+    "decoder",
     "find",
     "head_is_separable",
     "hidden_states",
