@@ -1,5 +1,6 @@
 """Models and tokenizers: Hugging Face directories in, the engine's view of them, Hugging Face directories out."""
 
+from alignlab.models.decode import EqualRows, decoder
 from alignlab.models.forward import (
     head_is_separable,
     hidden_states,
@@ -17,8 +18,10 @@ from alignlab.models.tokenizer import load_tokenizer
 
 __all__ = [
     "add_adapter",
+    "EqualRows",
     "config_context",
     "context_length",
+    "decoder",
     "find",
     "has_adapter",
     "head_is_separable",
