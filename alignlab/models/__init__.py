@@ -17,8 +17,8 @@ from alignlab.models.source import config_context, context_length, find, load_co
 from alignlab.models.tokenizer import load_tokenizer
 
 __all__ = [
-    "add_adapter",
     "EqualRows",
+    "add_adapter",
     "config_context",
     "context_length",
     "decoder",
