@@ -34,7 +34,7 @@ from alignlab.engine.display import Display
 from alignlab.engine.files import append_jsonl, keep_until, write_json
 from alignlab.engine.microbatch import minibatches
 from alignlab.engine.optim import OptimizerFactory, lr_at, parameter_groups
-from alignlab.engine.roles import exported_role, follow
+from alignlab.engine.roles import exported_role, follow, following
 from alignlab.engine.run import EngineRun
 from alignlab.engine.samples import write_samples
 from alignlab.engine.trackers import Tracker
@@ -154,7 +154,7 @@ class Phase:
     @property
     def changing(self) -> list[str]:
         """Return the roles that are not trained and move all the same."""
-        return [name for name, role in self.method.roles.items() if role.follow is not None]
+        return following(self.method.roles)
 
     def _step(self, step: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         """Draw a batch, score it, and go over it in passes of minibatches, an optimizer step each."""

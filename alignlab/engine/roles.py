@@ -18,6 +18,11 @@ def exported_role(roles: Mapping[str, Role]) -> str:
     return next(name for name, role in roles.items() if role.train)
 
 
+def following(roles: Mapping[str, Role]) -> list[str]:
+    """Return the roles that are not trained and move all the same."""
+    return [name for name, role in roles.items() if role.follow is not None]
+
+
 @torch.no_grad()
 def follow(models: Mapping[str, PreTrainedModel], roles: Mapping[str, Role], step: int) -> None:
     """Move the roles that follow, if `step` (steps done) is one after which they do.

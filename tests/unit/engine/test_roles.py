@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from alignlab.engine.roles import changing, follow
+from alignlab.engine.checkpoint import changed_weights
+from alignlab.engine.roles import follow, following
 from alignlab.method import Follow, Role
 
 
@@ -43,5 +44,5 @@ def test_a_frozen_role_stays():
 
 def test_a_checkpoint_holds_what_trains_or_follows_and_nothing_frozen():
     models = two_models()
-    assert set(changing(models, roles())) == {"policy"}
-    assert set(changing(models, roles(alpha=0.6, every=3))) == {"policy", "ref"}
+    assert set(changed_weights(models, following(roles()))) == {"policy"}
+    assert set(changed_weights(models, following(roles(alpha=0.6, every=3)))) == {"policy", "ref"}
