@@ -29,6 +29,7 @@ hh-splits: setup
 # After a change that is meant to move the losses.
 golden: setup
 	PYTHONPATH=tests $(BIN)/python tests/golden/test_golden.py
+	PYTHONPATH=tests $(BIN)/python tests/golden/test_dpo.py
 
 test: lint
 	$(BIN)/python -m pytest
