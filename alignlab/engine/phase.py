@@ -80,13 +80,14 @@ class Phase:
             for step in range(start + 1, self.num_steps + 1):  # steps are counted from 1 in all that is written
                 last = step == self.num_steps
                 metrics = self._step(step, optimizer)
-                follow(models, self.method.roles, step)
                 if last or (self.settings.eval_every and step % self.settings.eval_every == 0):
                     evaluated = self._evaluate(step)
                     write_samples(self, step)
                     metrics |= {f"eval/{name}": value for name, value in evaluated.items()}
                 self._write(step, metrics)
                 bar(step, metrics)
+                if not last:  # after the evaluation, which would see no distance to a reference that has just moved
+                    follow(models, self.method.roles, step)
                 if last or step % save_every == 0:
                     progress = Progress(step, self.fingerprint, self.run.state)
                     saved = changing(models, self.method.roles)
