@@ -33,6 +33,7 @@ kills: setup
 # After a change that is meant to move the losses.
 golden: setup
 	PYTHONPATH=tests $(BIN)/python tests/golden/test_golden.py
+	PYTHONPATH=tests $(BIN)/python tests/golden/test_dpo.py
 
 test: lint
 	$(BIN)/python -m pytest

@@ -92,7 +92,6 @@ class Phase:
             for step in range(done.step + 1, self.num_steps + 1):  # steps are counted from 1 in all that is written
                 last = step == self.num_steps
                 metrics = self._step(step, optimizer)
-                follow(self.run.models, self.method.roles, step)
                 check_state(self.run.state)
                 evaluated: dict[str, float] = {}
                 best = done.best
@@ -106,6 +105,8 @@ class Phase:
                 bar(step, metrics)
                 if self.run.ranks.main:
                     self._write(step, metrics)
+                if not last:  # after the evaluation, which would see no distance to a reference that has just moved
+                    follow(self.run.models, self.method.roles, step)
                 done = Progress(step, self.fingerprint, self.run.state, evaluated, best)
                 saves = last or step % save_every == 0 or (best is not None and best.step == step)
                 if saves and self.run.ranks.main:

@@ -83,14 +83,12 @@ class DPO(MethodSettings):
         logp = run.logp("policy", batch).sum(1)  # as the first pass over the batch will find it
         for name in set(AOT) & set(self.loss_type):
             matched = aot_match(*self._logps(logp, pairs), loss_type=name, lengths=self._lengths(pairs, name))
-            pairs = (
-                replace(pairs, aot=matched.flatten())
-                if name == "aot"
-                else replace(pairs, aot_unpaired=matched.flatten())
-            )
+            changed: dict[str, Any] = {name: matched.flatten()}
+            pairs = replace(pairs, **changed)
         if "bco_pair" in self.loss_type and run.train:
+            rewards = self._rewards(logp, pairs, "bco_pair")
             mean, num = run.state.get("bco", (0.0, 0))
-            rewards, num = self._rewards(logp, pairs, "bco_pair"), num + len(batch)
+            num += len(rewards)
             run.state["bco"] = [mean + float((rewards - mean).sum()) / num, num]
         return pairs
 
@@ -117,19 +115,19 @@ class DPO(MethodSettings):
         return Loss(total, {name: value.detach() for name, value in metrics.items()})
 
     def _loss(self, run: Run, logp: Tensor, batch: Pairs, name: DPOLoss) -> Tensor:
-        of_pair: dict[str, Any] = {"probability": batch.probability[0::2]}
-        if name in AOT:
-            of_pair = {"matched": getattr(batch, name).view(-1, 2)}
+        """Return one loss of each pair, float [B / 2]."""
+        aot = name in AOT
         return dpo(
             *self._logps(logp, batch),
             beta=self.beta,
             loss_type=name,
             label_smoothing=self.label_smoothing,
+            probability=None if aot else batch.probability[0::2],
             lengths=self._lengths(batch, name),
             shift=run.state.get("bco", (0.0, 0))[0],
+            matched=getattr(batch, name).view(-1, 2) if aot else None,
             gamma=self.simpo_gamma,
             tau=self.discopop_tau,
-            **of_pair,
         )
 
     def _logps(self, logp: Tensor, batch: Pairs) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -143,7 +141,7 @@ class DPO(MethodSettings):
     def _rewards(self, logp: Tensor, batch: Pairs, name: DPOLoss) -> Tensor:
         """Return the implicit rewards that a loss compares, float [B]."""
         ratio = logp if name == "simpo" else logp - batch.ref_logp
-        return self.beta * (ratio / batch.acted.sum(1) if self._lengths(batch, name) is not None else ratio)
+        return self.beta * (ratio if self._lengths(batch, name) is None else ratio / batch.acted.sum(1))
 
     def _probability(self, record: Record) -> float:
         found = float(record.columns.get("probability", 1)) if self.soft_labels else 1.0
