@@ -61,6 +61,9 @@ def add_adapter(model: PreTrainedModel, settings: LoRASettings, seed: int) -> No
             where="model.lora.target_modules",
             do=f"name some of {', '.join(sorted(linear))}, or all-linear",
         ) from error
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()  # bfloat16, which the base may be in, loses small updates
 
 
 def has_adapter(model: PreTrainedModel) -> bool:

@@ -94,6 +94,17 @@ def test_peft_loads_the_adapter_that_is_saved(directory, head, tmp_path):
     torch.testing.assert_close(logits(PeftModel.from_pretrained(load(directory, head), tmp_path)), expected)
 
 
+def test_an_adapter_is_in_fp32_on_a_base_in_bf16(directory):
+    model = load_model(str(directory), "scalar", dtype=torch.bfloat16, device=CPU)
+    add_adapter(model, LoRASettings(rank=4), seed=0)
+    stirred(model).base_model(input_ids=TOKENS).last_hidden_state.sum().backward()
+    adapters = [p for name, p in model.named_parameters() if "lora_" in name]
+    assert {p.dtype for p in adapters} == {torch.float32}
+    assert any(p.grad.any() for p in adapters)
+    merge_adapter(model)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
 def test_the_same_seed_gives_the_same_adapter(directory):
     def weights(seed):
         model = load(directory)

@@ -112,9 +112,9 @@ def test_the_readme_has_every_setting_with_its_default_and_every_metric(finished
     text = README.read_text()
     rows = [line for line in text.splitlines() if line.startswith("|")]
     for name, field in type(toy.method("ppo")).model_fields.items():
-        (row,) = (row for row in rows if f"`{name}`" in row.split("|")[1])
-        default = {None: "none", True: "true", False: "false", (): "none"}.get(field.default, field.default)
-        assert str(default) in row.split("|")[2], name
+        row = next(row for row in rows if f"`{name}`" in row.split("|")[1])
+        default = "none" if field.default in (None, ()) else str(field.default).lower()
+        assert default in row.split("|")[2], name
     for name in metrics(directory)[0].keys() - {"step", "loss", "grad_norm", "lr", "tokens"}:
         if not name.startswith(("reward/", "eval/")):
             assert any(f"`{name}`" in row for row in rows), name

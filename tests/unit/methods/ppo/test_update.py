@@ -8,7 +8,8 @@ import toy
 
 from alignlab.config.recipe import OptimizerSettings
 from alignlab.engine.microbatch import minibatches
-from alignlab.engine.optim import AdamW, parameter_groups
+from alignlab.engine.optim import AdamW, parameter_groups, trained_parameters
+from alignlab.engine.update import accumulate
 from alignlab.models import logits_at
 
 
@@ -56,6 +57,32 @@ def test_row_20_per_row_averages_every_answer_over_its_tokens_first(scored):
         rows = [batch.select(torch.tensor([i])) for i in range(len(batch))]
         expected = sum(token.optimize(run, row).total / row.acted.sum() for row in rows)
         assert float(chosen.optimize(run, batch).total) == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"per": "row", "max_new_tokens": 12},
+        {"kl_in": "loss", "kl_estimator": "k3", "importance_cap": 1.1},
+        {"critic": "shared", "vf_coef": 0.5},
+        {"per": "row", "kl_in": "loss", "num_samples": 2, "critic": "shared"},
+    ],
+)
+def test_row_20_gradients_and_metrics_are_the_same_for_every_microbatch_size(scored, settings):
+    chosen, run, batch, _ = scored(zero_critic=False, **settings)
+    trained = trained_parameters(run.models.values())
+
+    def computed(max_tokens):
+        for parameter in trained:
+            parameter.grad = None
+        sums = accumulate(chosen, lambda part: chosen.optimize(run, part), batch, max_tokens, backward=True)
+        return torch.cat([p.grad.flatten() for p in trained]), sums.means()
+
+    whole, metrics = computed(100_000)
+    for max_tokens in (1, 100):
+        gradient, found = computed(max_tokens)
+        torch.testing.assert_close(gradient, whole, rtol=1e-4, atol=1e-5 * float(whole.abs().max()))
+        assert found == pytest.approx(metrics, rel=1e-4, abs=1e-5)
 
 
 def test_row_21_every_pass_is_shuffled_anew(scored):
