@@ -183,7 +183,11 @@ def _check_report(loaded: LoadedRecipe, plugins: Plugins, heads: Mapping[str, st
 def _code(rule: RewardRule | FunctionReward) -> str:
     """Return a hash of what a reward is made of beside its settings: a function's file, a model's directory."""
     if isinstance(rule, FunctionReward):
-        file = inspect.getsourcefile(inspect.unwrap(rule.function))
+        function = inspect.unwrap(rule.function)
+        try:
+            file = inspect.getsourcefile(function if inspect.isroutine(function) else type(function))
+        except TypeError:  # it is built into Python
+            file = None
         return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
     paths = getattr(rule, "path", None) or ()
     paths = (paths,) if isinstance(paths, str) else paths

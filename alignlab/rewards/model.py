@@ -20,6 +20,7 @@ from alignlab.models import find, load_config, load_model, load_tokenizer, seque
 from alignlab.models.source import config_context
 from alignlab.rewards.base import RewardContext, RewardRule
 from alignlab.rewards.reader import Reader
+from alignlab.rewards.text import describe
 
 
 class RewardModelRule(RewardRule):
@@ -70,9 +71,9 @@ class TrainedReward:
 
     def __call__(self, run: Run, batch: Batch) -> Tensor:
         """Score every row, float [B]."""
-        batch = self.reader.read(run, batch)
-        scores = torch.cat([sequence_scores(self.model, part) for part in in_parts(batch, self.microbatch_tokens)])
-        return (scores - self.mean) / self.std
+        read = self.reader.read(run, batch)
+        scores = torch.cat([sequence_scores(self.model, part) for part in in_parts(read, self.microbatch_tokens)])
+        return (finite(scores, run, batch) - self.mean) / self.std
 
 
 def load_scorer(path: str, context: RewardContext) -> tuple[PreTrainedModel, Reader]:
@@ -94,6 +95,18 @@ def in_parts(batch: Batch, max_tokens: int) -> list[Batch]:
     """Cut a batch into parts of at most `max_tokens` tokens, padding included, in the order of its rows."""
     rows = torch.arange(len(batch), device=batch.tokens.device)
     return [batch.select(part) for part in rows.split(max(max_tokens // max(batch.tokens.shape[1], 1), 1))]
+
+
+def finite(scores: Tensor, run: Run, batch: Batch) -> Tensor:
+    """Return a model's scores. Raises RewardError for one that is not finite: a NaN of a model's is no abstention."""
+    if not bool(scores.isfinite().all()):
+        row = int((~scores.isfinite()).nonzero()[0])
+        raise RewardError(
+            f"the reward model's score is {float(scores[row])}",
+            where=describe(run, batch, row),
+            do="look at its weights, and at `dtype`; its training may have diverged",
+        )
+    return scores
 
 
 def about(path: str) -> dict[str, object]:

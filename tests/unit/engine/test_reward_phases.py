@@ -132,6 +132,15 @@ def test_a_member_that_makes_no_reward_model_is_refused_before_training(tmp_path
         Pipeline(load_recipe(path, ["phases.rm2.optimizer={method: sft, steps: 1}"]), Lines())
 
 
+@pytest.mark.parametrize("function", ["builtins:len", "tests_reward_object:judge"])
+def test_a_reward_function_may_be_any_object_that_can_be_called(tmp_path, monkeypatch, function):
+    (tmp_path / "tests_reward_object.py").write_text("class Judge:\n    __call__ = len\njudge = Judge()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = write_recipe(tmp_path)
+    pipeline = Pipeline(load_recipe(path, [f"phases.ppo.reward.4.use={function}"]), Lines())
+    assert all(isinstance(code, str) for code in pipeline.phases[-1].inputs([])["code"])
+
+
 def test_a_function_takes_no_settings_of_its_own(tmp_path):
     path = write_recipe(tmp_path)
     with pytest.raises(RecipeError, match="wieght") as raised:

@@ -149,6 +149,18 @@ def test_a_model_of_steps_and_one_of_answers_are_not_taken_for_each_other(steppe
     assert "use: reward_model" in raised.value.do
 
 
+def test_a_model_whose_score_is_nan_does_not_abstain_but_stops_the_run(base, tmp_path, rollout):
+    run, batch = rollout
+    save_scorer(base, tmp_path / "rm", eval={})
+    reward = RewardModelRule(path=str(tmp_path / "rm"), normalize=False).load(RewardContext({}, torch.device("cpu")))
+    token = int(batch.tokens[1][batch.acted[1]][0])  # of the second answer, and of no row before it
+    assert token not in batch.tokens[0][batch.valid[0]]
+    reward.model.get_input_embeddings().weight.data[token] = torch.nan
+    with pytest.raises(RewardError, match="reward 'rm': the reward model's score is nan") as raised:
+        Rewards((Weighted("rm", reward), Weighted("one", lambda run, batch: torch.ones(len(batch)))))(run, batch)
+    assert batch.records[1].where in raised.value.where
+
+
 def test_a_reward_model_without_a_scalar_head_is_none(base, rollout):
     with pytest.raises(RewardError, match="this is no reward model: it has no scalar head"):
         RewardModelRule(path=str(base)).load(RewardContext({}, torch.device("cpu")))
