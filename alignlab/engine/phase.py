@@ -105,9 +105,8 @@ class Phase:
                 done = Progress(step, self.fingerprint, self.run.state, evaluated, best)
                 if last or step % save_every == 0 or (best is not None and best.step == step):
                     self._save(done, optimizer)
-        if self.settings.export == "best" and done.best is not None:
-            self._export_best(done.best)
-            return done.best.evaluated
+        if self.settings.export == "best":
+            return self._export_best(done.best)
         self._export(done.step, done.evaluated)
         return done.evaluated
 
@@ -249,11 +248,18 @@ class Phase:
             tracker.log(self.name, step, metrics)
         self.plugins.event("on_step_end", phase=self.name, step=step, metrics=metrics)
 
-    def _export_best(self, best: Best) -> None:
-        """Write the model of the best evaluation."""
+    def _export_best(self, best: Best | None) -> dict[str, float]:
+        """Write the model of the best evaluation; return that."""
+        if best is None:
+            raise TrainingError(
+                "there is no best evaluation: what `keep_best` goes by was NaN in all of them",
+                where=f"phase {self.name}; its last checkpoint is in {self._checkpoints}",
+                do="choose another metric, or set `export: last`",
+            )
         load_checkpoint(checkpoint_path(self._checkpoints, best.step), self.run.models, None, self.changing)
         self.display.say(f"{self.name}: the best evaluation was that of step {best.step}, whose model it ends with")
         self._export(best.step, best.evaluated)
+        return best.evaluated
 
     def _export(self, step: int, evaluated: Mapping[str, float]) -> None:
         """Write the trained model as a plain Hugging Face directory, with what alignlab knows of it beside."""
