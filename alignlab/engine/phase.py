@@ -111,10 +111,11 @@ class Phase:
                 saves = last or step % save_every == 0 or (best is not None and best.step == step)
                 if saves and self.run.ranks.main:
                     self._save(done, optimizer)
-        best = done.best if self.settings.export == "best" else None
-        if self.run.ranks.main:
-            self._export(done) if best is None else self._export_best(best)
-        return done.evaluated if best is None else best.evaluated
+        if self.settings.export == "best":
+            self.run.ranks.wait()  # for rank 0's last checkpoint
+            return self._export_best(done.best)
+        self._export(done)
+        return done.evaluated
 
     def _resume(self, optimizer: torch.optim.Optimizer) -> Progress:
         """Load the newest checkpoint, if there is one; return what is done."""
@@ -268,17 +269,26 @@ class Phase:
             tracker.log(self.name, step, metrics)
         self.plugins.event("on_step_end", phase=self.name, step=step, metrics=metrics)
 
-    def _export_best(self, best: Best) -> None:
-        """Write the model of the best evaluation."""
+    def _export_best(self, best: Best | None) -> dict[str, float]:
+        """Write the model of the best evaluation; return that."""
+        if best is None:
+            raise TrainingError(
+                "there is no best evaluation: what `keep_best` goes by was NaN in all of them",
+                where=f"phase {self.name}; its last checkpoint is in {self._checkpoints}",
+                do="choose another metric, or set `export: last`",
+            )
         load_checkpoint(checkpoint_path(self._checkpoints, best.step), self.run.models, None, self.changing)
         self.display.say(f"{self.name}: the best evaluation was that of step {best.step}, whose model it ends with")
         self._export(best)
+        return best.evaluated
 
     def _export(self, done: Progress | Best) -> None:
         """Write the trained model as a plain Hugging Face directory, with what alignlab knows of it beside.
 
         With LoRA also the adapter alone, as PEFT writes it; the plain model has it merged in.
         """
+        if not self.run.ranks.main:
+            return
         directory = self.directory / "model"
         model = self.run.models[exported_role(self.method.roles)]
         if model.can_generate():

@@ -127,6 +127,23 @@ def test_a_run_that_goes_on_remembers_the_best_before_it_was_stopped(worsening, 
     assert small_run.checkpoints_of(tmp_path / "run") == small_run.checkpoints_of(output)
 
 
+def test_a_metric_that_is_never_a_number_is_an_error_and_not_the_last_model(distribution, tmp_path, capsys):
+    broken = """
+        from alignlab import Loss, hookimpl
+
+        @hookimpl(wrapper=True)
+        def optimizer_stage():
+            loss = yield
+            return Loss(loss.total, {"broken": loss.total.detach() * float("nan")})
+    """
+    distribution("broken", entry_points={"broken": "broken_metric"}, broken_metric=broken)
+    recipe = small_run.write_recipe(tmp_path, tmp_path / "run", small_run.RECIPE + "plugins: [broken]\n")
+    best = ("phases.sft.optimizer.keep_best.min=eval/broken", "phases.sft.optimizer.export=best")
+    assert small_run.run(recipe, *best) == 2
+    assert "was NaN in all of them" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "sft" / "model").exists()
+
+
 def test_keep_last_says_how_many_checkpoints_are_left(tmp_path):
     recipe = small_run.write_recipe(tmp_path, tmp_path / "run")
     assert small_run.run(recipe, "phases.sft.optimizer.keep_last=1", "phases.sft.optimizer.save_every=1") == 0
