@@ -52,7 +52,7 @@ def importance_weights(run: Run, batch: Rollout, trainer_logp: Tensor, cap: floa
     loss for it, with a bias that the cap trades for their variance. Sources: Ionides, 2008, "Truncated importance
     sampling"; Yao et al., 2025, "Your efficient RL framework secretly brings you off-policy RL training".
     """
-    weights = (trainer_logp - batch.sample_logp).clamp(-20, 20).exp()
+    weights = (trainer_logp - batch.sample_logp).exp()  # inf is capped too
     run.log(
         importance_weight=masked_mean(weights.clamp(max=cap), batch.acted),
         importance_truncated=masked_mean((weights > cap).float(), batch.acted),

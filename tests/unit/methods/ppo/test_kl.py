@@ -1,5 +1,7 @@
 """PPO.md, rows 3, 3b and 4: the penalty for leaving the reference."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import toy
@@ -127,6 +129,17 @@ def test_row_4_the_next_batch_is_penalised_with_the_adapted_coefficient(scored, 
     returns = second.returns[:, :-1][second.acted[:, :-1] & second.acted[:, 1:]]  # all but the last token of each row
     torch.testing.assert_close(returns, -wanted * penalty)
     assert run.logged()["kl_coef"] == pytest.approx(wanted)
+
+
+def test_row_4_the_loss_too_is_penalised_with_the_coefficient_of_its_batch(scored, plain):
+    chosen, run, batch, _ = scored(**plain | {"kl_in": "loss", "kl_coef": 0.3, "kl_target": 0.01, "kl_horizon": 10})
+    assert run.state["kl_coef"] > 0.3  # adapted by this batch, for the next one
+    with torch.no_grad():
+        found = chosen.optimize(run, batch).metrics["kl_loss"]
+        doubled = chosen.optimize(run, replace(batch, kl_coef=2 * batch.kl_coef)).metrics["kl_loss"]
+        log_ratio = (run.logp("policy", batch) - batch.ref_logp)[batch.acted]
+    assert float(found) == pytest.approx(0.3 * float(log_ratio.sum()), rel=1e-3)
+    assert float(doubled) == pytest.approx(2 * float(found), rel=1e-6)
 
 
 def test_row_4_an_evaluation_does_not_move_the_coefficient(scored, plain):
