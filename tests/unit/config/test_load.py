@@ -256,6 +256,18 @@ def test_set_takes_any_yaml_and_makes_what_is_missing(load):
     assert load("model.new.num_layers=2", "model.path=null").recipe.model.new.num_layers == 2
 
 
+def test_set_changes_one_place_of_what_an_anchor_lets_stand_in_two(load):
+    text = """
+output: runs/x
+model: {path: m}
+phases:
+  - {name: rm1, seed: 1, data: {source: rows}, optimizer: &rm {method: reward_model, steps: 5}}
+  - {name: rm2, seed: 2, data: {source: rows}, optimizer: *rm}
+"""
+    recipe = load("phases.rm1.optimizer.steps=7", text=text).recipe
+    assert [phase.optimizer["steps"] for phase in recipe.phases] == [7, 5]
+
+
 def test_a_later_set_wins(load):
     assert load("seed=1", "seed=2").recipe.seed == 2
 
