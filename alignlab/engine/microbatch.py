@@ -52,8 +52,8 @@ def microbatches(batch: B, max_tokens: int) -> Iterator[tuple[B, Tensor]]:
 def by_length(batch: B, max_tokens: int) -> Iterator[tuple[B, Tensor]]:
     """Yield parts of rows of about one length and the rows they hold, int64 [N], so that little padding is computed.
 
-    For what each row gives by itself, whatever its unit. A part has at most `max_tokens` tokens, padding included; a row
-    that is longer goes alone.
+    For what each row gives by itself, whatever its unit. A part has at most `max_tokens` tokens, padding included; a
+    row that is longer goes alone.
     """
     order = batch.lengths.argsort(descending=True, stable=True)
     lengths = batch.lengths[order].tolist()

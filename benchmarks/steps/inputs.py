@@ -1,6 +1,6 @@
 """Write what both sides start from: models, and rows of real preferences; the same bytes every time.
 
-    .venv/bin/python benchmarks/steps/inputs.py DATA DIRECTORY
+.venv/bin/python benchmarks/steps/inputs.py DATA DIRECTORY
 """
 
 import gzip

@@ -1,6 +1,6 @@
 """alignlab on the same models and rows: the recipes below, as `alignlab run` runs them.
 
-    .venv/bin/python benchmarks/steps/ours.py dpo|sft|reward|ppo|generate... INPUTS
+.venv/bin/python benchmarks/steps/ours.py dpo|sft|reward|ppo|generate... INPUTS
 """
 
 import json

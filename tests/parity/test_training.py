@@ -24,6 +24,7 @@ from alignlab.models import load_tokenizer, new_model, save_model
 
 FILE = Path(__file__).parent / "training.json"
 TRL = Path(__file__).parents[2] / "benchmarks/steps/trl_116.py"
+ANSWERS = ("chosen", "rejected")
 NUM_ROWS = 256  # an epoch is longer than what is compared
 TASKS = {  # as benchmarks/steps/tasks.py sets them for TRL
     "dpo": ("pairs", "method: dpo, beta: 0.1, batch_size: 8"),
@@ -36,7 +37,10 @@ def write_inputs(directory: Path) -> None:
     """Write rows of the small world as text, a model, and a reward model whose head is not zero."""
     rows = toy.source("preferences", 2 * NUM_ROWS)
     pairs = [
-        {"prompt": row["prompt"][-1]["content"], **{side: " " + row[side][0]["content"] for side in ("chosen", "rejected")}}
+        {
+            "prompt": row["prompt"][-1]["content"],
+            **{side: " " + row[side][0]["content"] for side in ("chosen", "rejected")},
+        }
         for _, row in rows.source.load(rows.settings)
         if row["chosen"] != row["rejected"]
     ][:NUM_ROWS]

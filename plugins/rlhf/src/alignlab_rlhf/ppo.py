@@ -131,7 +131,9 @@ class PPO(MethodSettings):
             dual_clip=self.dual_clip,
         )
         value = ops.ppo_value_loss(values, batch.values[rows], batch.returns[rows], acted, clip=self.value_clip)
-        total = policy.total + self.vf_coef * value.total - self.entropy_coef * entropy.sum()
+        total = policy.total + self.vf_coef * value.total
+        if self.entropy_coef:  # a gradient times 0 costs as much as any other
+            total = total - self.entropy_coef * entropy.sum()
         if self.kl_in == "loss":
             total = total + self.kl_coef * kl.sum()
         metrics = {
