@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup demo demo-seeds hh-splits kills golden test lint format
+.PHONY: setup demo demo-seeds hh-splits kills golden bench test lint format
 
 setup: $(INSTALLED)
 
@@ -29,6 +29,21 @@ hh-splits: setup
 # Kill runs 40 times with SIGKILL and compare what is left with an unbroken run, byte for byte (about 10 minutes).
 kills: setup
 	PYTHONPATH=tests $(BIN)/python tests/kills/harness.py
+
+# Steps and generation beside TRL's, each in an environment of its own, in turn: about 8 minutes on an idle machine.
+bench: setup .peers/trl-1.16/.installed .peers/trl-1.12/.installed .peers/inputs/.written
+	$(BIN)/python benchmarks/steps/run.py --inputs .peers/inputs \
+		--trl-1.16 .peers/trl-1.16/bin/python --trl-1.12 .peers/trl-1.12/bin/python
+
+.peers/trl-%/.installed: benchmarks/steps/trl-%.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install -r $<
+	touch $@
+
+.peers/inputs/.written: $(INSTALLED) benchmarks/steps/inputs.py benchmarks/steps/tasks.py $(HH)
+	rm -rf $(@D)
+	$(BIN)/python benchmarks/steps/inputs.py $(HH) $(@D)
+	touch $@
 
 # After a change that is meant to move the losses.
 golden: setup

@@ -72,15 +72,17 @@ class Slots(Cache):
         logits = self._logits(tokens, None, torch.arange(width, device=device)[None], cache, lengths - 1)
         first = len(self.lengths)
         for number, layer in enumerate(cache.layers):
-            if len(self.store) == number:  # zeros: a weight of 0 on what was never written has to give 0
-                self.store.append((self._room(layer.keys), self._room(layer.values)))
-            for there, new in zip(self.store[number], (layer.keys, layer.values), strict=True):
+            written: Any = (getattr(layer, "keys", None), getattr(layer, "values", None))
+            if len(self.store) == number:
+                self.store.append((self._room(written[0]), self._room(written[1])))
+            for there, new in zip(self.store[number], written, strict=True):
                 there[first : first + len(prompts), :, :width] = new
         self.lengths += map(len, prompts)
         self.columns = torch.cat([self.columns, lengths])
         return logits
 
     def _room(self, like: Tensor | None) -> Tensor:
+        """Return zeros: a weight of 0 on what was never written has to give 0."""
         if like is None:
             raise ModelError(f"{type(self.model).__name__} keeps no keys and values in one of its layers")
         return like.new_zeros(self.num_rows, like.shape[1], self.width, like.shape[3])

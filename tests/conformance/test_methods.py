@@ -96,19 +96,19 @@ def test_the_gradient_does_not_depend_on_the_order_of_the_units(setup):
 @every_method
 def test_no_gradient_comes_from_outside_what_was_acted(setup):
     chosen, run, batch = setup
-    seen: dict[str, Tensor] = {}
+    calls: list[tuple[str, Tensor, Tensor]] = []  # role, tokens [b, t] and hidden states [b, t, H] of a forward pass
 
     def keep(role):
-        def hook(module, args, output):
+        def hook(module, args, kwargs, output):
             if output.last_hidden_state.requires_grad:  # the engine also tries the head, without gradients
                 output.last_hidden_state.retain_grad()
-                seen[role] = output.last_hidden_state
+                calls.append((role, kwargs["input_ids"], output.last_hidden_state))
 
         return hook
 
     for role, model in run.models.items():
         if chosen.roles[role].train:
-            model.base_model.register_forward_hook(keep(role))
+            model.base_model.register_forward_hook(keep(role), with_kwargs=True)
     chosen.optimize(run, batch).total.backward()
     # A token's log-prob, and the value before it, come from the position before; a row's score from its last token,
     # and a step's from its own end, which is what is acted there.
@@ -116,13 +116,17 @@ def test_no_gradient_comes_from_outside_what_was_acted(setup):
     before[:, :-1] = batch.acted[:, 1:]
     last = torch.zeros_like(batch.acted)
     last[torch.arange(len(batch)), batch.valid.long().cumsum(1).argmax(1)] = True
-    assert seen
-    for role, hidden in seen.items():
-        used = hidden.grad.abs().sum(-1) > 0
+    assert {role for role, *_ in calls} == {role for role, asked in chosen.roles.items() if asked.train}
+    for role, tokens, hidden in calls:
         scores = chosen.roles[role].head == "scalar" and chosen.rows != "prompt"
         allowed = before if not scores else batch.acted if chosen.rows == "steps" else last
+        used = hidden.grad.abs().sum(-1) > 0
         assert used.any()
-        assert not (used & ~allowed).any(), role
+        width = tokens.shape[1]  # a pass holds some of the rows, without the columns that only pad them
+        for row, ids in zip(used, tokens, strict=True):
+            same = (batch.tokens[:, :width] == ids).all(1)
+            assert same.any()
+            assert not (row & ~allowed[same][:, :width].any(0)).any(), role
 
 
 @every_method

@@ -9,6 +9,7 @@ import pytest
 import toy
 
 FILE = Path(__file__).parent / "dpo.json"
+NAMES = [name for name, (method, _) in toy.VARIANTS.items() if method == "dpo"]
 
 
 def measure(base, name):
@@ -26,7 +27,7 @@ def base(tmp_path_factory):
     return toy.base_model(tmp_path_factory.mktemp("base") / "model")
 
 
-@pytest.mark.parametrize("name", toy.VARIANTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_loss_and_gradient_are_the_golden_ones(base, name):
     assert measure(base, name) == pytest.approx(json.loads(FILE.read_text())[name], rel=1e-4)
 
@@ -34,5 +35,5 @@ def test_loss_and_gradient_are_the_golden_ones(base, name):
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         found = toy.base_model(Path(scratch) / "model")
-        FILE.write_text(json.dumps({name: measure(found, name) for name in toy.VARIANTS}, indent=1) + "\n")
+        FILE.write_text(json.dumps({name: measure(found, name) for name in NAMES}, indent=1) + "\n")
     sys.stdout.write(f"wrote {FILE}\n")
