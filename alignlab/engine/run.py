@@ -1,5 +1,6 @@
 """The engine's side of `Run`: everything that a method may ask for, on the models of its roles."""
 
+import functools
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,13 +73,13 @@ class EngineRun:
         self._logged = {}
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
+    def shared(self, together: bool = True) -> Iterator[None]:
         """Deal the work out over ranks while all of them ask for the same: in the data stage and the reward stage."""
-        self._shared = True
+        before, self._shared = self._shared, together
         try:
             yield
         finally:
-            self._shared = False
+            self._shared = before
 
     @property
     def _sharers(self) -> Ranks:
@@ -150,9 +151,15 @@ class EngineRun:
         """Return the recipe's rewards, weighted and summed, float [B]."""
         if self.rewards is None:
             raise ValueError("this phase has no reward")
-        total, components = self.rewards(self, batch)
+        total, components = self._sharers.once(functools.partial(self._score, self.rewards, batch))
         self.log(**{f"reward/{name}": float(values.nanmean()) for name, values in components.items()})
-        return total
+        return total.to(self.device)
+
+    def _score(self, rewards: Rewards, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Call the rewards, on one rank: an answer is paid for once, and what a reward asks for is not dealt out."""
+        with self.shared(False):
+            total, components = rewards(self, batch)
+        return total.cpu(), {name: values.cpu() for name, values in components.items()}
 
     def generate(self, role: str, records: Sequence[Record], **settings: Any) -> Rollout:
         """Sample answers to the records' prompts, `num_samples` each; the answers to one prompt are a unit."""
