@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup demo demo-seeds hh-splits kills golden bench test lint format
+.PHONY: setup demo demo-seeds hh-splits kills golden bench bench-ops sanitize test lint format
 
 setup: $(INSTALLED)
 
@@ -44,6 +44,17 @@ bench: setup .peers/trl-1.16/.installed .peers/trl-1.12/.installed .peers/inputs
 	rm -rf $(@D)
 	$(BIN)/python benchmarks/steps/inputs.py $(HH) $(@D)
 	touch $@
+
+# Every op against its reference, torch.compile and peers, in both memory regimes (about 10 minutes).
+bench-ops: setup
+	$(BIN)/python -m pip install -q -c constraints.txt matplotlib
+	$(BIN)/python benchmarks/ops/run.py
+	$(BIN)/python benchmarks/ops/growth.py
+
+# The op tests on kernels that AddressSanitizer and UndefinedBehaviorSanitizer watch. torch itself is not compiled for
+# them, so that only what csrc/ does is seen; leaks are Python's.
+sanitize: setup
+	$(BIN)/python tests/sanitize.py
 
 # After a change that is meant to move the losses.
 golden: setup

@@ -22,7 +22,8 @@ COMMANDS = {
     "replay": "replay a batch whose loss or gradient was not finite: which weights, rows, tokens and terms are not",
     "sample": "answer prompts with the models of a run, side by side",
     "plugins": "list the installed plugins",
-    "kernels": "list the implementations of every op on this machine",
+    "kernels": "list the implementations of every op on this machine, or build the native ones",
+    "bench": "time the implementations of every op against each other on this machine",
 }
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a quota, a limit on files
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)  # a directory of others
