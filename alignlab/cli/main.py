@@ -21,7 +21,7 @@ COMMANDS = {
     "report": "print the report of one or more runs",
     "sample": "answer prompts with the models of a run, side by side",
     "plugins": "list the installed plugins",
-    "kernels": "list the implementations of every op on this machine",
+    "kernels": "list the implementations of every op on this machine, or build the native ones",
 }
 MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full disk, a directory of others
 RESUMABLE = ("demo", "run")

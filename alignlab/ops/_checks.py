@@ -29,3 +29,10 @@ def one_token_a_row(logits: Tensor, tokens: Tensor) -> None:
     if logits.dim() == 0 or logits.shape[:-1] != tokens.shape:
         wanted = "[..., V] and [...]"
         raise ValueError(f"logits and tokens want shapes {wanted}, got {list(logits.shape)} and {list(tokens.shape)}")
+
+
+def same_device(**tensors: Tensor) -> None:
+    """Want all tensors to be on one device."""
+    devices = {name: str(tensor.device) for name, tensor in tensors.items()}
+    if len(set(devices.values())) > 1:
+        raise ValueError(f"all tensors want one device, got {', '.join(f'{n} on {d}' for n, d in devices.items())}")
