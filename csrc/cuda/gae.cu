@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kWarps == 1 ? 128 : kWarps * kWarp) gae(const 
   }
 }
 
-std::tuple<Tensor, Tensor> forward(
+std::tuple<Tensor, Tensor> run_gae(
     const Tensor& rewards, const Tensor& values, const Tensor& mask, double gamma, double lam) {
   STD_TORCH_CHECK(rewards.dim() == 2, "rewards wants shape [B, T], got ", shape(rewards));
   check_like("values", values, "rewards", rewards);
@@ -165,5 +165,5 @@ std::tuple<Tensor, Tensor> forward(
 }  // namespace alignlab::cuda
 
 STABLE_TORCH_LIBRARY_IMPL(alignlab, CUDA, m) {
-  m.impl("gae", TORCH_BOX(&alignlab::cuda::forward));
+  m.impl("gae", TORCH_BOX(&alignlab::cuda::run_gae));
 }

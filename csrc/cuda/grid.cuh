@@ -2,6 +2,9 @@
 // every device.
 #pragma once
 
+#include <algorithm>
+
+#include "arguments.h"
 #include "math/portable.h"
 
 namespace alignlab::cuda {
@@ -13,11 +16,13 @@ ALIGNLAB_MATH constexpr int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-// A block walks a row in packs of 16 bytes, some four a thread and turn.
-constexpr int64_t kMaxRowThreads = 512;
-constexpr int64_t threads_for_row(int64_t num_packs) {
-  const int64_t threads = divide_up(num_packs, 4 * kWarp) * kWarp;
-  return threads < kWarp ? kWarp : threads > kMaxRowThreads ? kMaxRowThreads : threads;
+constexpr int64_t kMaxRowThreads = 512;  // a block a row
+
+// So many that each has `num_loads` packs of 16 bytes of a row on their way at a time.
+inline int64_t threads_for_row(Storage storage, int64_t length, int64_t num_loads) {
+  const int64_t num_packs = divide_up(length, storage == Storage::kFloat ? 4 : 8);
+  const int64_t num_threads = divide_up(num_packs, num_loads * kWarp) * kWarp;
+  return std::max(kWarp, std::min(num_threads, kMaxRowThreads));
 }
 
 }  // namespace alignlab::cuda

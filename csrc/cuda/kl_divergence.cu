@@ -187,10 +187,6 @@ __global__ void __launch_bounds__(kMaxRowThreads)
   }
 }
 
-int64_t threads_for(Storage storage, int64_t vocab) {
-  return threads_for_row(divide_up(vocab, storage == Storage::kFloat ? 2 : 4));  // two rows to read
-}
-
 void check_logits(const Tensor& logits_p, const Tensor& logits_q) {
   STD_TORCH_CHECK(logits_p.dim() > 0, "logits_p wants shape [..., V], got ", shape(logits_p));
   check_native_dtype("logits_p", logits_p);
@@ -198,7 +194,7 @@ void check_logits(const Tensor& logits_p, const Tensor& logits_q) {
   STD_TORCH_CHECK(logits_q.scalar_type() == logits_p.scalar_type(), "logits_q wants the dtype of logits_p");
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> run_kl_divergence(
     const Tensor& logits_p, const Tensor& logits_q, double temperature) {
   check_logits(logits_p, logits_q);
   const Launcher launch(logits_p);
@@ -229,12 +225,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(
   const int64_t num_rows = kl.numel();
   with_storage(arguments.storage, [&](auto type) {
     const auto kernel = kl_divergence_forward<decltype(type)>;
-    launch("kl_divergence", kernel, num_rows, threads_for(arguments.storage, arguments.vocab), arguments, num_rows);
+    launch("kl_divergence", kernel, num_rows, threads_for_row(arguments.storage, arguments.vocab, 2), arguments, num_rows);
   });
   return {kl, max_p, log_sum_p, max_q, log_sum_q};
 }
 
-std::tuple<Tensor, Tensor> backward(
+std::tuple<Tensor, Tensor> run_kl_divergence_backward(
     const Tensor& grad,
     const Tensor& logits_p,
     const Tensor& logits_q,
@@ -283,7 +279,7 @@ std::tuple<Tensor, Tensor> backward(
   const int64_t num_rows = kl.numel();
   with_storage(arguments.storage, [&](auto type) {
     const auto kernel = kl_divergence_backward<decltype(type)>;
-    const int64_t num_threads = threads_for(arguments.storage, arguments.vocab);
+    const int64_t num_threads = threads_for_row(arguments.storage, arguments.vocab, 2);
     launch("kl_divergence_backward", kernel, num_rows, num_threads, arguments, num_rows);
   });
   return {grad_p, grad_q};
@@ -293,6 +289,6 @@ std::tuple<Tensor, Tensor> backward(
 }  // namespace alignlab::cuda
 
 STABLE_TORCH_LIBRARY_IMPL(alignlab, CUDA, m) {
-  m.impl("kl_divergence", TORCH_BOX(&alignlab::cuda::forward));
-  m.impl("kl_divergence_backward", TORCH_BOX(&alignlab::cuda::backward));
+  m.impl("kl_divergence", TORCH_BOX(&alignlab::cuda::run_kl_divergence));
+  m.impl("kl_divergence_backward", TORCH_BOX(&alignlab::cuda::run_kl_divergence_backward));
 }

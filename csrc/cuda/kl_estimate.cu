@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kElementThreads) kl_estimate(const KlEstimates
   });
 }
 
-std::tuple<Tensor, Tensor> forward(const Tensor& logp, const Tensor& ref_logp, int64_t kind) {
+std::tuple<Tensor, Tensor> run_kl_estimate(const Tensor& logp, const Tensor& ref_logp, int64_t kind) {
   STD_TORCH_CHECK(kind >= 1 && kind <= 3, "kind wants 1, 2 or 3, got ", kind);
   const Launcher launch(logp);
   const Columns columns({{"logp", logp}, {"ref_logp", ref_logp}}, nullptr);
@@ -47,5 +47,5 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logp, const Tensor& ref_logp, i
 }  // namespace alignlab::cuda
 
 STABLE_TORCH_LIBRARY_IMPL(alignlab, CUDA, m) {
-  m.impl("kl_estimate", TORCH_BOX(&alignlab::cuda::forward));
+  m.impl("kl_estimate", TORCH_BOX(&alignlab::cuda::run_kl_estimate));
 }

@@ -55,7 +55,7 @@ float* running(const char* name, const Tensor& tensor, const Tensor& tokens) {
   return floats(tensor);
 }
 
-void fold(
+void run_linear_logp_fold(
     const Tensor& logits,
     const Tensor& tokens,
     int64_t first_token,
@@ -84,13 +84,13 @@ void fold(
   with_storage(arguments.storage, [&](auto type) {
     using T = decltype(type);
     const auto kernel = arguments.mean ? linear_logp_fold<T, true> : linear_logp_fold<T, false>;
-    const int64_t num_threads = threads_for_row(divide_up(arguments.size, kPerPack<T>));
+    const int64_t num_threads = threads_for_row(arguments.storage, arguments.size, 4);
     launch("linear_logp", kernel, num_rows, num_threads, arguments, vocab, num_rows);
   });
 }
 
 // The gradient of a chunk's logits, written over them.
-void backward(
+void run_linear_logp_backward(
     const Tensor& logits,
     const Tensor& tokens,
     int64_t first_token,
@@ -136,6 +136,6 @@ void backward(
 }  // namespace alignlab::cuda
 
 STABLE_TORCH_LIBRARY_IMPL(alignlab, CUDA, m) {
-  m.impl("linear_logp_fold_", TORCH_BOX(&alignlab::cuda::fold));
-  m.impl("linear_logp_backward_", TORCH_BOX(&alignlab::cuda::backward));
+  m.impl("linear_logp_fold_", TORCH_BOX(&alignlab::cuda::run_linear_logp_fold));
+  m.impl("linear_logp_backward_", TORCH_BOX(&alignlab::cuda::run_linear_logp_backward));
 }

@@ -91,7 +91,9 @@ __global__ void __launch_bounds__(kElementThreads) masked_whiten(
     float* out,
     float* mean_out,
     float* scale_out) {
-  const auto [mean, scale] = whitening_of(partials, num_partials);
+  const Whitening whitening = whitening_of(partials, num_partials);
+  const float mean = whitening.mean;
+  const float scale = whitening.scale;
   const float shift = shift_mean ? 0 : mean;
   if (blockIdx.x == 0 && threadIdx.x == 0) {
     *mean_out = mean;
@@ -107,7 +109,7 @@ __global__ void __launch_bounds__(kElementThreads) masked_whiten(
   });
 }
 
-std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& x, const Tensor& mask, bool shift_mean) {
+std::tuple<Tensor, Tensor, Tensor> run_masked_whiten(const Tensor& x, const Tensor& mask, bool shift_mean) {
   const Launcher launch(x);
   const Columns columns({{"x", x}}, &mask);
   const int64_t num_blocks = blocks_for(columns.elements);
@@ -172,19 +174,19 @@ __global__ void __launch_bounds__(kElementThreads) masked_whiten_backward(
         static_cast<float>(-scale * sums.of[1] * share),
         static_cast<float>(shift_mean ? -scale * grad_mean : grad_mean - scale * grad_mean)};
   }
-  const auto [slope, offset] = from_first_thread(line);
+  line = from_first_thread(line);
   for_groups<2>(elements, [&](int64_t at, int64_t size, uint64_t mask, const float (&columns)[2][kGroup]) {
     float grad[kGroup];
 #pragma unroll
     for (int64_t i = 0; i < kGroup; ++i) {
       const float whitened = (columns[0][i] - mean) * scale;
-      grad[i] = is_kept(mask, i) ? fmaf(columns[1][i], scale, fmaf(whitened, slope, offset)) : 0;
+      grad[i] = is_kept(mask, i) ? fmaf(columns[1][i], scale, fmaf(whitened, line.slope, line.offset)) : 0;
     }
     store_group(out + at, size, grad);
   });
 }
 
-Tensor backward(
+Tensor run_masked_whiten_backward(
     const Tensor& grad, const Tensor& x, const Tensor& mask, const Tensor& mean, const Tensor& scale, bool shift_mean) {
   const Launcher launch(x);
   const Columns columns({{"x", x}, {"grad", grad}}, &mask);
@@ -206,6 +208,6 @@ Tensor backward(
 }  // namespace alignlab::cuda
 
 STABLE_TORCH_LIBRARY_IMPL(alignlab, CUDA, m) {
-  m.impl("masked_whiten", TORCH_BOX(&alignlab::cuda::forward));
-  m.impl("masked_whiten_backward", TORCH_BOX(&alignlab::cuda::backward));
+  m.impl("masked_whiten", TORCH_BOX(&alignlab::cuda::run_masked_whiten));
+  m.impl("masked_whiten_backward", TORCH_BOX(&alignlab::cuda::run_masked_whiten_backward));
 }

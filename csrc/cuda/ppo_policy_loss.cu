@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kElementThreads) ppo_policy_loss_sums(
   }
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> run_ppo_policy_loss(
     const Tensor& logp,
     const Tensor& old_logp,
     const Tensor& advantages,
@@ -96,5 +96,5 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(
 }  // namespace alignlab::cuda
 
 STABLE_TORCH_LIBRARY_IMPL(alignlab, CUDA, m) {
-  m.impl("ppo_policy_loss", TORCH_BOX(&alignlab::cuda::forward));
+  m.impl("ppo_policy_loss", TORCH_BOX(&alignlab::cuda::run_ppo_policy_loss));
 }

@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kElementThreads)
   }
 }
 
-std::tuple<Tensor, Tensor, Tensor> forward(
+std::tuple<Tensor, Tensor, Tensor> run_ppo_value_loss(
     const Tensor& values,
     const Tensor& old_values,
     const Tensor& returns,
@@ -80,5 +80,5 @@ std::tuple<Tensor, Tensor, Tensor> forward(
 }  // namespace alignlab::cuda
 
 STABLE_TORCH_LIBRARY_IMPL(alignlab, CUDA, m) {
-  m.impl("ppo_value_loss", TORCH_BOX(&alignlab::cuda::forward));
+  m.impl("ppo_value_loss", TORCH_BOX(&alignlab::cuda::run_ppo_value_loss));
 }

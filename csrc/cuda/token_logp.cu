@@ -80,11 +80,7 @@ __global__ void __launch_bounds__(kMaxRowThreads) token_logp_backward(const Toke
   }
 }
 
-int64_t threads_for(Storage storage, int64_t vocab) {
-  return threads_for_row(divide_up(vocab, storage == Storage::kFloat ? 4 : 8));
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
+std::tuple<Tensor, Tensor, Tensor, Tensor> run_token_logp(
     const Tensor& logits, const Tensor& tokens, double temperature, bool entropy) {
   check_native_dtype("logits", logits);
   check_one_a_row("tokens", tokens, "logits", logits);
@@ -112,7 +108,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
   with_storage(arguments.storage, [&](auto type) {
     using T = decltype(type);
     const auto kernel = entropy ? token_logp_forward<T, true> : token_logp_forward<T, false>;
-    launch("token_logp", kernel, num_rows, threads_for(arguments.storage, arguments.vocab), arguments, num_rows);
+    launch("token_logp", kernel, num_rows, threads_for_row(arguments.storage, arguments.vocab, 4), arguments, num_rows);
   });
   return {logp, entropies, max, log_sum};
 }
@@ -162,7 +158,7 @@ void fill_gradient(
   launch_token_logp_backward(launch, arguments, dense_tokens.numel());
 }
 
-Tensor backward(
+Tensor run_token_logp_backward(
     const Tensor& logits,
     const Tensor& tokens,
     const Tensor& max,
@@ -176,7 +172,7 @@ Tensor backward(
   return grad_logits;
 }
 
-void backward_inplace(
+void run_token_logp_backward_inplace(
     const Tensor& logits,
     const Tensor& tokens,
     const Tensor& max,
@@ -196,14 +192,14 @@ void launch_token_logp_backward(const Launcher& launch, const TokenLogpBackward&
   with_storage(arguments.storage, [&](auto type) {
     using T = decltype(type);
     const auto kernel = arguments.grad_entropy ? token_logp_backward<T, true> : token_logp_backward<T, false>;
-    launch("token_logp_backward", kernel, num_rows, threads_for(arguments.storage, arguments.vocab), arguments, num_rows);
+    launch("token_logp_backward", kernel, num_rows, threads_for_row(arguments.storage, arguments.vocab, 4), arguments, num_rows);
   });
 }
 
 }  // namespace alignlab::cuda
 
 STABLE_TORCH_LIBRARY_IMPL(alignlab, CUDA, m) {
-  m.impl("token_logp", TORCH_BOX(&alignlab::cuda::forward));
-  m.impl("token_logp_backward", TORCH_BOX(&alignlab::cuda::backward));
-  m.impl("token_logp_backward_", TORCH_BOX(&alignlab::cuda::backward_inplace));
+  m.impl("token_logp", TORCH_BOX(&alignlab::cuda::run_token_logp));
+  m.impl("token_logp_backward", TORCH_BOX(&alignlab::cuda::run_token_logp_backward));
+  m.impl("token_logp_backward_", TORCH_BOX(&alignlab::cuda::run_token_logp_backward_inplace));
 }
