@@ -1,4 +1,5 @@
 // kl_divergence on CUDA: a block a row, both softmaxes and the mean of their log-ratio in one pass; backward likewise.
+#include <optional>
 #include <tuple>
 
 #include <torch/csrc/stable/library.h>
@@ -170,8 +171,8 @@ __global__ void __launch_bounds__(kMaxRowThreads)
   for (int64_t row = blockIdx.x; row < num_rows; row += gridDim.x) {
     const T* x = static_cast<const T*>(a.logits_p) + a.p_rows.offset(row);
     const T* y = static_cast<const T*>(a.logits_q) + a.q_rows.offset(row);
-    T* grad_p = a.grad_p ? static_cast<T*>(a.grad_p) + row * a.vocab : nullptr;
-    T* grad_q = a.grad_q ? static_cast<T*>(a.grad_q) + row * a.vocab : nullptr;
+    T* grad_p = a.grad_p ? static_cast<T*>(a.grad_p) + a.grad_p_rows.offset(row) : nullptr;
+    T* grad_q = a.grad_q ? static_cast<T*>(a.grad_q) + a.grad_q_rows.offset(row) : nullptr;
     const float grad = a.grad[row] * a.inverse_temperature;
     const float log_sum_p = a.log_sum_p[row];
     const float log_sum_q = a.log_sum_q[row];
@@ -230,7 +231,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> run_kl_divergence(
   return {kl, max_p, log_sum_p, max_q, log_sum_q};
 }
 
-std::tuple<Tensor, Tensor> run_kl_divergence_backward(
+// Fill the gradients that are there; they may be the logits themselves.
+void fill_gradients(
     const Tensor& grad,
     const Tensor& logits_p,
     const Tensor& logits_q,
@@ -240,8 +242,8 @@ std::tuple<Tensor, Tensor> run_kl_divergence_backward(
     const Tensor& max_q,
     const Tensor& log_sum_q,
     double temperature,
-    bool wants_p,
-    bool wants_q) {
+    const std::optional<Tensor>& grad_p,
+    const std::optional<Tensor>& grad_q) {
   check_logits(logits_p, logits_q);
   check_one_a_row("kl", kl, "logits_p", logits_p);
   const Launcher launch(logits_p);
@@ -255,11 +257,6 @@ std::tuple<Tensor, Tensor> run_kl_divergence_backward(
       dense_floats("log_sum_q", log_sum_q, "kl", kl),
       dense_floats("grad", grad, "kl", kl)};
   const auto pointer = [&](int64_t i) { return static_cast<const float*>(statistics[i].const_data_ptr()); };
-  const auto new_grad = [&](bool wanted, const Tensor& logits) {
-    return wanted ? torch::stable::new_empty(logits, logits.sizes()) : torch::stable::new_empty(logits, {0});
-  };
-  Tensor grad_p = new_grad(wants_p, logits_p);
-  Tensor grad_q = new_grad(wants_q, logits_q);
   KlDivergenceBackward arguments{};
   arguments.storage = storage(logits_p);
   arguments.logits_p = p.tensor.const_data_ptr();
@@ -274,15 +271,70 @@ std::tuple<Tensor, Tensor> run_kl_divergence_backward(
   arguments.max_q = pointer(3);
   arguments.log_sum_q = pointer(4);
   arguments.grad = pointer(5);
-  arguments.grad_p = wants_p ? grad_p.mutable_data_ptr() : nullptr;
-  arguments.grad_q = wants_q ? grad_q.mutable_data_ptr() : nullptr;
+  if (grad_p) {
+    arguments.grad_p = grad_p->mutable_data_ptr();
+    arguments.grad_p_rows = *rows_of(*grad_p);
+  }
+  if (grad_q) {
+    arguments.grad_q = grad_q->mutable_data_ptr();
+    arguments.grad_q_rows = *rows_of(*grad_q);
+  }
   const int64_t num_rows = kl.numel();
+  const int64_t num_threads = threads_for_row(arguments.storage, arguments.vocab, 2);
   with_storage(arguments.storage, [&](auto type) {
     const auto kernel = kl_divergence_backward<decltype(type)>;
-    const int64_t num_threads = threads_for_row(arguments.storage, arguments.vocab, 2);
     launch("kl_divergence_backward", kernel, num_rows, num_threads, arguments, num_rows);
   });
+}
+
+std::optional<Tensor> if_wanted(bool wanted, const Tensor& tensor) {
+  return wanted ? std::optional<Tensor>(tensor) : std::nullopt;
+}
+
+std::tuple<Tensor, Tensor> run_kl_divergence_backward(
+    const Tensor& grad,
+    const Tensor& logits_p,
+    const Tensor& logits_q,
+    const Tensor& kl,
+    const Tensor& max_p,
+    const Tensor& log_sum_p,
+    const Tensor& max_q,
+    const Tensor& log_sum_q,
+    double temperature,
+    bool wants_p,
+    bool wants_q) {
+  const auto new_grad = [&](bool wanted, const Tensor& logits) {
+    return wanted ? torch::stable::new_empty(logits, logits.sizes()) : torch::stable::new_empty(logits, {0});
+  };
+  Tensor grad_p = new_grad(wants_p, logits_p);
+  Tensor grad_q = new_grad(wants_q, logits_q);
+  fill_gradients(
+      grad, logits_p, logits_q, kl, max_p, log_sum_p, max_q, log_sum_q, temperature, if_wanted(wants_p, grad_p),
+      if_wanted(wants_q, grad_q));
   return {grad_p, grad_q};
+}
+
+void run_kl_divergence_backward_inplace(
+    const Tensor& grad,
+    const Tensor& logits_p,
+    const Tensor& logits_q,
+    const Tensor& kl,
+    const Tensor& max_p,
+    const Tensor& log_sum_p,
+    const Tensor& max_q,
+    const Tensor& log_sum_q,
+    double temperature,
+    bool wants_p,
+    bool wants_q) {
+  STD_TORCH_CHECK(
+      rows_of(logits_p).has_value() && rows_of(logits_q).has_value(),
+      "inplace_backward wants logits whose rows are contiguous, got ", shape(logits_p));
+  STD_TORCH_CHECK(
+      logits_p.data_ptr() != logits_q.data_ptr() || logits_p.numel() == 0,
+      "inplace_backward wants logits_p and logits_q to be two tensors");
+  fill_gradients(
+      grad, logits_p, logits_q, kl, max_p, log_sum_p, max_q, log_sum_q, temperature, if_wanted(wants_p, logits_p),
+      if_wanted(wants_q, logits_q));
 }
 
 }  // namespace
@@ -291,4 +343,5 @@ std::tuple<Tensor, Tensor> run_kl_divergence_backward(
 STABLE_TORCH_LIBRARY_IMPL(alignlab, CUDA, m) {
   m.impl("kl_divergence", TORCH_BOX(&alignlab::cuda::run_kl_divergence));
   m.impl("kl_divergence_backward", TORCH_BOX(&alignlab::cuda::run_kl_divergence_backward));
+  m.impl("kl_divergence_backward_", TORCH_BOX(&alignlab::cuda::run_kl_divergence_backward_inplace));
 }
