@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup demo demo-seeds hh-splits golden test lint format
+.PHONY: setup demo demo-seeds hh-splits golden test lint format bench-ops sanitize
 
 setup: $(INSTALLED)
 
@@ -25,6 +25,17 @@ demo-seeds: setup
 HH ?= ../shared/data/hh-rlhf-harmless-base-test.jsonl.gz
 hh-splits: setup
 	$(BIN)/python benchmarks/hh_reward_model.py $(HH)
+
+# Every op against its reference, torch.compile and peers, in both memory regimes (about 10 minutes).
+bench-ops: setup
+	$(BIN)/python -m pip install -q -c constraints.txt matplotlib
+	$(BIN)/python benchmarks/ops/run.py
+	$(BIN)/python benchmarks/ops/growth.py
+
+# The op tests on kernels that AddressSanitizer and UndefinedBehaviorSanitizer watch. torch itself is not compiled for
+# them, so that only what csrc/ does is seen; leaks are Python's.
+sanitize: setup
+	$(BIN)/python tests/sanitize.py
 
 # After a change that is meant to move the losses.
 golden: setup

@@ -78,6 +78,23 @@ inline float* floats(const torch::stable::Tensor& tensor) {
   return static_cast<float*>(tensor.mutable_data_ptr());
 }
 
+// A result that would push everything else out of the caches, and is not read again soon.
+inline bool is_larger_than_caches(const torch::stable::Tensor& tensor) {
+  constexpr int64_t kBytes = int64_t{8} << 20;
+  return tensor.numel() * (storage(tensor) == Storage::kFloat ? 4 : 2) >= kBytes;
+}
+
+// One fp32 number for every element of `like`, contiguous.
+inline torch::stable::Tensor dense_floats(
+    const char* name,
+    const torch::stable::Tensor& tensor,
+    const char* like_name,
+    const torch::stable::Tensor& like) {
+  check_like(name, tensor, like_name, like);
+  check_dtype(name, tensor, torch::headeronly::ScalarType::Float, "float32");
+  return torch::stable::contiguous(tensor);
+}
+
 // Rows that a CPU thread takes at least: below some 32,768 elements it costs more than it saves.
 inline int64_t rows_per_thread(int64_t row_length) {
   return std::max<int64_t>(1, 32768 / std::max<int64_t>(1, row_length));

@@ -22,6 +22,7 @@ COMMANDS = {
     "sample": "answer prompts with the models of a run, side by side",
     "plugins": "list the installed plugins",
     "kernels": "list the implementations of every op on this machine, or build the native ones",
+    "bench": "time the implementations of every op against each other on this machine",
 }
 MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full disk, a directory of others
 RESUMABLE = ("demo", "run")

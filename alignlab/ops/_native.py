@@ -70,12 +70,17 @@ def build_facts() -> dict[str, str]:
     return _C.build_facts()
 
 
+def devices(op: str) -> tuple[str, ...]:
+    """Return the device types that the extension has a kernel of an op for."""
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    return tuple(device for device, key in _DEVICES.items() if has(f"alignlab::{op}", key))
+
+
 def serves(op: str) -> Callable[[Tensor], bool]:
     """Return what says whether the native kernel of an op takes a tensor: built for its device, and for its dtype."""
-    has = torch._C._dispatch_has_kernel_for_dispatch_key
-    devices = tuple(device for device, key in _DEVICES.items() if has(f"alignlab::{op}", key))
+    built_for = devices(op)
 
     def supports(tensor: Tensor) -> bool:
-        return tensor.device.type in devices and tensor.dtype in DTYPES
+        return tensor.device.type in built_for and tensor.dtype in DTYPES
 
     return supports

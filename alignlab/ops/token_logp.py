@@ -55,10 +55,7 @@ def token_logp(
     _checks.positive(temperature=temperature)
     options = {"temperature": float(temperature), "entropy": entropy}
     if inplace_backward:
-        if logits.requires_grad and logits.is_leaf:
-            raise ValueError(
-                f"inplace_backward writes over the logits, and these ({list(logits.shape)}) are a leaf, not a result"
-            )
+        _checks.results(logits=logits)
         options["inplace_backward"] = True
     result: Tensor | tuple[Tensor, Tensor] = dispatch("token_logp", backend, logits)(logits, tokens, **options)
     return result

@@ -4,6 +4,6 @@
 #include "cpu/loops/table.h"
 
 namespace alignlab {
-const Kernels kAvx2 = ALIGNLAB_TABLE("avx2");
+const Kernels kAvx2 = avx2::table("avx2");
 }  // namespace alignlab
 #endif

@@ -4,6 +4,6 @@
 #include "cpu/loops/table.h"
 
 namespace alignlab {
-const Kernels kAvx512 = ALIGNLAB_TABLE("avx512");
+const Kernels kAvx512 = avx512::table("avx512");
 }  // namespace alignlab
 #endif

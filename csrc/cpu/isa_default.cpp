@@ -2,5 +2,5 @@
 #include "cpu/loops/table.h"
 
 namespace alignlab {
-const Kernels kBaseline = ALIGNLAB_TABLE("baseline");
+const Kernels kBaseline = baseline::table("baseline");
 }  // namespace alignlab

@@ -5,11 +5,25 @@
 
 namespace alignlab {
 
+// Arguments, and a range of rows, or of chunks where tensors hold one number a token.
+template <typename Arguments>
+using Loop = void (*)(const Arguments&, int64_t begin, int64_t end);
+
 struct Kernels {
   const char* capability;
-  void (*token_logp)(const TokenLogp&, int64_t begin, int64_t end);
-  void (*token_logp_backward)(const TokenLogpBackward&, int64_t begin, int64_t end);
-  void (*gae)(const Gae&, int64_t begin, int64_t end);
+  Loop<TokenLogp> token_logp;
+  Loop<TokenLogpBackward> token_logp_backward;
+  Loop<LinearLogpFold> linear_logp_fold;
+  Loop<KlDivergence> kl_divergence;
+  Loop<KlDivergenceBackward> kl_divergence_backward;
+  Loop<KlEstimates> kl_estimate;
+  Loop<Gae> gae;
+  Loop<MaskedMoments> masked_moments;
+  Loop<MaskedWhiten> masked_whiten;
+  Loop<MaskedWhitenBackward> masked_whiten_backward_sums;
+  Loop<MaskedWhitenBackward> masked_whiten_backward;
+  Loop<PpoPolicyLoss> ppo_policy_loss;
+  Loop<PpoValueLoss> ppo_value_loss;
 };
 
 extern const Kernels kBaseline;

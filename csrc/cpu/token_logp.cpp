@@ -1,12 +1,11 @@
 // token_logp on the CPU: checks, memory and threads; the loops are in loops/token_logp.h.
-#include <algorithm>
 #include <optional>
-#include <sstream>
 #include <tuple>
 
 #include <torch/csrc/stable/library.h>
 
 #include "cpu/kernels.h"
+#include "cpu/tokens.h"
 #include "layout.h"
 
 namespace alignlab {
@@ -15,35 +14,11 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-constexpr int64_t kStreamBytes = int64_t{8} << 20;  // a result that the caches would not keep anyway
-
-std::string position(const Tensor& tensor, int64_t index) {
-  std::string text = "]";
-  for (int64_t dim = tensor.dim() - 1; dim >= 0; --dim) {
-    text = (dim ? ", " : "[") + std::to_string(index % tensor.size(dim)) + text;
-    index /= tensor.size(dim);
-  }
-  return tensor.dim() ? text : "[]";
-}
-
-Tensor checked_tokens(const Tensor& logits, const Tensor& tokens) {
-  check_native_dtype("logits", logits);
-  check_one_a_row("tokens", tokens, "logits", logits);
-  check_dtype("tokens", tokens, ScalarType::Long, "int64");
-  const Tensor dense = torch::stable::contiguous(tokens);
-  const int64_t* token = static_cast<const int64_t*>(dense.const_data_ptr());
-  const int64_t vocab = logits.size(logits.dim() - 1);
-  for (int64_t i = 0; i < dense.numel(); ++i) {
-    STD_TORCH_CHECK(
-        token[i] >= 0 && token[i] < vocab,
-        "tokens wants values in [0, ", vocab, "), got ", token[i], " at ", position(tokens, i));
-  }
-  return dense;
-}
-
 std::tuple<Tensor, Tensor, Tensor, Tensor> token_logp(
     const Tensor& logits, const Tensor& tokens, double temperature, bool entropy) {
-  const Tensor dense_tokens = checked_tokens(logits, tokens);
+  check_native_dtype("logits", logits);
+  check_one_a_row("tokens", tokens, "logits", logits);
+  const Tensor dense_tokens = checked_tokens(tokens, logits.size(logits.dim() - 1));
   const RowView view(logits);
   const auto of_rows = [&] { return torch::stable::new_empty(logits, tokens.sizes(), ScalarType::Float); };
   Tensor logp = of_rows();
@@ -79,13 +54,11 @@ void fill_gradient(
     const std::optional<Tensor>& grad_entropy,
     double temperature,
     const Tensor& grad_logits) {
-  const Tensor dense_tokens = checked_tokens(logits, tokens);
+  check_native_dtype("logits", logits);
+  check_one_a_row("tokens", tokens, "logits", logits);
+  const Tensor dense_tokens = checked_tokens(tokens, logits.size(logits.dim() - 1));
   const RowView view(logits);
-  const auto dense = [&](const char* name, const Tensor& given) {
-    check_like(name, given, "tokens", tokens);
-    check_dtype(name, given, ScalarType::Float, "float32");
-    return torch::stable::contiguous(given);
-  };
+  const auto dense = [&](const char* name, const Tensor& given) { return dense_floats(name, given, "tokens", tokens); };
   const auto maybe_dense = [&](const char* name, const std::optional<Tensor>& given) {
     return given ? std::optional<Tensor>(dense(name, *given)) : std::nullopt;
   };
@@ -112,8 +85,7 @@ void fill_gradient(
   arguments.grad_entropy = pointer(dense_grad_entropy);
   arguments.grad_logits = grad_logits.mutable_data_ptr();
   arguments.grad_rows = *rows_of(grad_logits);
-  const int64_t bytes = logits.numel() * (arguments.storage == Storage::kFloat ? 4 : 2);
-  arguments.stream = arguments.grad_logits != arguments.logits && bytes >= kStreamBytes;
+  arguments.stream = arguments.grad_logits != arguments.logits && is_larger_than_caches(grad_logits);
   torch::stable::parallel_for(
       0, dense_tokens.numel(), rows_per_thread(arguments.vocab), [&](int64_t begin, int64_t end) {
         kernels().token_logp_backward(arguments, begin, end);

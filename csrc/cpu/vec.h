@@ -79,9 +79,13 @@ ALIGNLAB_MATH Vec expm1(Vec x) {
   return fma(power, small, power - set(1.0f));
 }
 
-// The last n < kPair elements of a row: what is missing is filled up.
+// As load_pair and store_pair where only n elements may be left of the row; what is missing is filled up.
 template <typename T>
-ALIGNLAB_MATH void load_tail(const T* p, int64_t n, T fill, Vec& a, Vec& b) {
+ALIGNLAB_MATH void load_some(const T* p, int64_t n, T fill, Vec& a, Vec& b) {
+  if (n >= kPair) {
+    load_pair(p, a, b);
+    return;
+  }
   T buffer[kPair];
   for (int64_t i = 0; i < kPair; ++i) {
     buffer[i] = i < n ? p[i] : fill;
@@ -90,7 +94,11 @@ ALIGNLAB_MATH void load_tail(const T* p, int64_t n, T fill, Vec& a, Vec& b) {
 }
 
 template <typename T>
-ALIGNLAB_MATH void store_tail(T* p, int64_t n, Vec a, Vec b) {
+ALIGNLAB_MATH void store_some(T* p, int64_t n, Vec a, Vec b) {
+  if (n >= kPair) {
+    store_pair(p, a, b);
+    return;
+  }
   T buffer[kPair];
   store_pair(buffer, a, b);
   for (int64_t i = 0; i < n; ++i) {
@@ -102,7 +110,7 @@ ALIGNLAB_MATH float widen_one(float x) { return x; }
 template <typename T>
 ALIGNLAB_MATH float widen_one(T x) {
   Vec a, b;
-  load_tail(&x, 1, T{0}, a, b);
+  load_some(&x, 1, T{0}, a, b);
   return first(a);
 }
 

@@ -15,9 +15,14 @@ struct Vec {
   static constexpr int64_t kSize = 8;
   static constexpr int64_t kBlock = 4;  // how many of the 16 registers a loop may hold data in
   __m256 v;
+
+  Vec() = default;
+  ALIGNLAB_MATH Vec(__m256 raw) : v(raw) {}
+  ALIGNLAB_MATH explicit Vec(float x) : v(_mm256_set1_ps(x)) {}
 };
 
-ALIGNLAB_MATH Vec set(float x) { return {_mm256_set1_ps(x)}; }
+ALIGNLAB_MATH Vec set(float x) { return Vec(x); }
+ALIGNLAB_MATH Vec operator-(Vec a) { return {_mm256_xor_ps(a.v, _mm256_set1_ps(-0.0f))}; }
 ALIGNLAB_MATH Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
 ALIGNLAB_MATH Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
 ALIGNLAB_MATH Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }

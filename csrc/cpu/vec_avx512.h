@@ -15,9 +15,14 @@ struct Vec {
   static constexpr int64_t kSize = 16;
   static constexpr int64_t kBlock = 16;  // how many of the 32 registers a loop may hold data in
   __m512 v;
+
+  Vec() = default;
+  ALIGNLAB_MATH Vec(__m512 raw) : v(raw) {}
+  ALIGNLAB_MATH explicit Vec(float x) : v(_mm512_set1_ps(x)) {}
 };
 
-ALIGNLAB_MATH Vec set(float x) { return {_mm512_set1_ps(x)}; }
+ALIGNLAB_MATH Vec set(float x) { return Vec(x); }
+ALIGNLAB_MATH Vec operator-(Vec a) { return {_mm512_xor_ps(a.v, _mm512_set1_ps(-0.0f))}; }
 ALIGNLAB_MATH Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
 ALIGNLAB_MATH Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
 ALIGNLAB_MATH Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }

@@ -23,8 +23,10 @@ ALIGNLAB_MATH AffineMap compose(AffineMap map) {
 ALIGNLAB_MATH AffineMap scan_from_the_end(AffineMap map) {
   map = compose<1>(map);
   map = compose<2>(map);
-  map = compose<4>(map);
-  if constexpr (Vec::kSize == 16) {
+  if constexpr (Vec::kSize >= 8) {
+    map = compose<4>(map);
+  }
+  if constexpr (Vec::kSize >= 16) {
     map = compose<8>(map);
   }
   return map;

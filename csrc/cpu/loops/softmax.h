@@ -36,8 +36,9 @@ struct RunningSoftmax {
     base = to;
   }
 
+  // Take in the maximum, and return what the base would be moved to.
   template <int64_t kCount>
-  ALIGNLAB_MATH void add(const Vec (&x)[kCount]) {
+  ALIGNLAB_MATH Vec track(const Vec (&x)[kCount]) {
     Vec tops[kCount];
     for (int64_t i = 0; i < kCount; ++i) {
       tops[i] = x[i];
@@ -48,14 +49,19 @@ struct RunningSoftmax {
       }
     }
     top = max(top, tops[0]);
-    const Vec scaled = max(set(kLowest), top * scale);
+    return max(set(kLowest), top * scale);
+  }
+
+  template <int64_t kCount>
+  ALIGNLAB_MATH void add(const Vec (&x)[kCount]) {
+    const Vec scaled = track(x);
     if (any(scaled > base + set(kSlack))) {
       rebase(scaled);
     }
     Vec sums[2] = {set(0), set(0)};
     Vec means[2] = {set(0), set(0)};
     for (int64_t i = 0; i < kCount; ++i) {
-      const Vec z = fma(x[i], scale, set(0) - base);
+      const Vec z = fma(x[i], scale, -base);
       const Vec e = exp(z);
       sums[i % 2] = sums[i % 2] + e;
       if (kMean) {
@@ -68,19 +74,24 @@ struct RunningSoftmax {
     }
   }
 
+  // The largest z of all lanes.
+  ALIGNLAB_MATH float largest() const {
+    return reduce_max(max(set(kLowest), top * scale));
+  }
+
   // All lanes together.
   ALIGNLAB_MATH Softmax finish() {
-    const float largest = reduce_max(max(set(kLowest), top * scale));
-    rebase(set(largest));
+    const float to = largest();
+    rebase(set(to));
     const float total = reduce_add(sum);
     // A row of nothing but -inf is no distribution.
     const float log_sum = total > 0 ? __builtin_logf(total) : __builtin_nanf("");
-    return {largest, log_sum, kMean ? reduce_add(mean) / total : 0};
+    return {to, log_sum, kMean ? reduce_add(mean) / total : 0};
   }
 };
 
 template <bool kMean, typename T>
-ALIGNLAB_MATH Softmax softmax_of_row(const T* x, int64_t n, float inverse_temperature) {
+ALIGNLAB_MATH RunningSoftmax<kMean> run_over_row(const T* x, int64_t n, float inverse_temperature) {
   RunningSoftmax<kMean> running(inverse_temperature);
   constexpr int64_t kBlock = Vec::kBlock * Vec::kSize;
   int64_t i = 0;
@@ -93,14 +104,10 @@ ALIGNLAB_MATH Softmax softmax_of_row(const T* x, int64_t n, float inverse_temper
   }
   for (; i < n; i += kPair) {
     Vec pair[2];
-    if (i + kPair <= n) {
-      load_pair(x + i, pair[0], pair[1]);
-    } else {
-      load_tail(x + i, n - i, Fill<T>::kMinusInfinity, pair[0], pair[1]);
-    }
+    load_some(x + i, n - i, Fill<T>::kMinusInfinity, pair[0], pair[1]);
     running.add(pair);
   }
-  return running.finish();
+  return running;
 }
 
 }  // namespace alignlab::ALIGNLAB_ISA
