@@ -19,10 +19,11 @@ ALIGNLAB_MATH constexpr int64_t divide_up(int64_t a, int64_t b) {
 constexpr int64_t kMaxRowThreads = 512;  // a block a row
 
 // So many that each has `num_loads` packs of 16 bytes of a row on their way at a time.
-inline int64_t threads_for_row(Storage storage, int64_t length, int64_t num_loads) {
+inline int64_t threads_for_row(
+    Storage storage, int64_t length, int64_t num_loads, int64_t max_threads = kMaxRowThreads) {
   const int64_t num_packs = divide_up(length, storage == Storage::kFloat ? 4 : 8);
   const int64_t num_threads = divide_up(num_packs, num_loads * kWarp) * kWarp;
-  return std::max(kWarp, std::min(num_threads, kMaxRowThreads));
+  return std::max(kWarp, std::min(num_threads, max_threads));
 }
 
 }  // namespace alignlab::cuda

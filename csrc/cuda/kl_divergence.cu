@@ -16,6 +16,8 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+constexpr int64_t kPairThreads = 256;  // a thread works on two rows at once, and has registers for it
+
 // Sums of exp(z - base) of p and of q, and of exp(z_p - base_p) * ((z_p - base_p) - (z_q - base_q)): relative to bases of
 // their own, so that logits with a large common offset do not cancel.
 struct RunningKl {
@@ -125,7 +127,7 @@ __device__ __forceinline__ RunningKl run_over_rows(const T* x, const T* y, int64
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kMaxRowThreads) kl_divergence_forward(const KlDivergence a, int64_t num_rows) {
+__global__ void __launch_bounds__(kPairThreads) kl_divergence_forward(const KlDivergence a, int64_t num_rows) {
   for (int64_t row = blockIdx.x; row < num_rows; row += gridDim.x) {
     const T* x = static_cast<const T*>(a.logits_p) + a.p_rows.offset(row);
     const T* y = static_cast<const T*>(a.logits_q) + a.q_rows.offset(row);
@@ -166,7 +168,7 @@ struct KlGradient {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kMaxRowThreads)
+__global__ void __launch_bounds__(kPairThreads)
     kl_divergence_backward(const KlDivergenceBackward a, int64_t num_rows) {
   for (int64_t row = blockIdx.x; row < num_rows; row += gridDim.x) {
     const T* x = static_cast<const T*>(a.logits_p) + a.p_rows.offset(row);
@@ -226,7 +228,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> run_kl_divergence(
   const int64_t num_rows = kl.numel();
   with_storage(arguments.storage, [&](auto type) {
     const auto kernel = kl_divergence_forward<decltype(type)>;
-    launch("kl_divergence", kernel, num_rows, threads_for_row(arguments.storage, arguments.vocab, 2), arguments, num_rows);
+    const int64_t num_threads = threads_for_row(arguments.storage, arguments.vocab, 2, kPairThreads);
+    launch("kl_divergence", kernel, num_rows, num_threads, arguments, num_rows);
   });
   return {kl, max_p, log_sum_p, max_q, log_sum_q};
 }
@@ -280,7 +283,7 @@ void fill_gradients(
     arguments.grad_q_rows = *rows_of(*grad_q);
   }
   const int64_t num_rows = kl.numel();
-  const int64_t num_threads = threads_for_row(arguments.storage, arguments.vocab, 2);
+  const int64_t num_threads = threads_for_row(arguments.storage, arguments.vocab, 2, kPairThreads);
   with_storage(arguments.storage, [&](auto type) {
     const auto kernel = kl_divergence_backward<decltype(type)>;
     launch("kl_divergence_backward", kernel, num_rows, num_threads, arguments, num_rows);

@@ -16,7 +16,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-__global__ void __launch_bounds__(kElementThreads) ppo_policy_loss(const PpoPolicyLoss a) {
+__global__ void __launch_bounds__(kElementThreads, 2) ppo_policy_loss(const PpoPolicyLoss a) {
   const PolicyClip clip{a.low, a.high, a.dual};
   float total = 0;
   float kl = 0;

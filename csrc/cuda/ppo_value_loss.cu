@@ -16,7 +16,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-__global__ void __launch_bounds__(kElementThreads) ppo_value_loss(const PpoValueLoss a) {
+__global__ void __launch_bounds__(kElementThreads, 2) ppo_value_loss(const PpoValueLoss a) {
   float total = 0;
   int32_t num_clipped = 0;
   int32_t num_kept = 0;

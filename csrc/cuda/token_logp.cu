@@ -110,7 +110,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> run_token_logp(
   with_storage(arguments.storage, [&](auto type) {
     using T = decltype(type);
     const auto kernel = entropy ? token_logp_forward<T, true> : token_logp_forward<T, false>;
-    launch("token_logp", kernel, num_rows, threads_for_row(arguments.storage, arguments.vocab, 4), arguments, num_rows);
+    const int64_t num_threads = threads_for_row(arguments.storage, arguments.vocab, 4);
+    launch("token_logp", kernel, num_rows, num_threads, arguments, num_rows);
   });
   return {logp, entropies, max, log_sum};
 }
@@ -194,7 +195,8 @@ void launch_token_logp_backward(const Launcher& launch, const TokenLogpBackward&
   with_storage(arguments.storage, [&](auto type) {
     using T = decltype(type);
     const auto kernel = arguments.grad_entropy ? token_logp_backward<T, true> : token_logp_backward<T, false>;
-    launch("token_logp_backward", kernel, num_rows, threads_for_row(arguments.storage, arguments.vocab, 4), arguments, num_rows);
+    const int64_t num_threads = threads_for_row(arguments.storage, arguments.vocab, 4);
+    launch("token_logp_backward", kernel, num_rows, num_threads, arguments, num_rows);
   });
 }
 
