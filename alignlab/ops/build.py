@@ -24,7 +24,14 @@ from pathlib import Path
 
 TORCH_TARGET = "0x020a000000000000"  # the oldest torch that a build runs with: 2.10
 FLAGS = ("-O3", "-g0", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wall")
-CUDA_FLAGS = ("-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall", "-diag-suppress", "186")
+CUDA_FLAGS = (
+    "-O3",
+    "-std=c++17",
+    "-Xcompiler",
+    "-fPIC,-fvisibility=hidden,-Wall,-Wno-unknown-pragmas",
+    "-diag-suppress",
+    "186",
+)
 CUDA_ARCHITECTURES = "8.0;9.0+PTX"
 # A source whose name ends so is compiled for that instruction set; who calls it asks the processor first. (GCC's own
 # headers for AVX-512 warn of themselves.)
@@ -179,8 +186,8 @@ def _commands(
     if missing:
         raise BuildError(missing)
     torch = _torch_directory()
-    shared = [f"-I{path}" for path in includes] + [f"-isystem{torch / 'include'}"]
-    shared += [f"-isystem{sysconfig.get_path('include')}"] if python_module else []
+    shared = [f"-I{path}" for path in includes] + ["-isystem", str(torch / "include")]
+    shared += ["-isystem", sysconfig.get_path("include")] if python_module else []
     shared += [f"-D{define}" for define in (f"TORCH_TARGET_VERSION={TORCH_TARGET}", *defines)]
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     home = cuda_home()
