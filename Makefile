@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup demo demo-seeds hh-splits kills golden bench bench-ops sanitize test lint format
+.PHONY: setup demo demo-seeds demo-ai-seeds hh-splits kills golden bench bench-ops sanitize test lint format
 
 setup: $(INSTALLED)
 
@@ -20,6 +20,11 @@ demo: setup
 # Slow proofs, with the numbers of README: PPO and DPO beat SFT for each of 5 seeds (about 20 minutes).
 demo-seeds: setup
 	$(BIN)/alignlab demo --seeds 0 1 2 3 4
+
+# The same for AI feedback and for a constitution: each policy beats SFT for each of 5 seeds.
+demo-ai-seeds: setup
+	$(BIN)/alignlab demo --method rlaif --seeds 0 1 2 3 4
+	$(BIN)/alignlab demo --method cai --seeds 0 1 2 3 4
 
 # The reward model of recipes/hh.yaml on 5 splits of the real preferences: make hh-splits HH=data.jsonl.gz
 HH ?= ../shared/data/hh-rlhf-harmless-base-test.jsonl.gz

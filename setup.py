@@ -92,7 +92,11 @@ def main() -> None:
     setup(
         packages=[*find_packages(str(ROOT), include=["alignlab", "alignlab.*"]), *plugins],
         package_dir=plugins,
-        package_data={"": ["py.typed"], "alignlab": ["recipes/*.yaml"]},
+        package_data={
+            "": ["py.typed"],
+            "alignlab": ["recipes/*.yaml", "data/world/*.txt", "data/world/*.yaml", "rewards/judges/*.txt"],
+            "alignlab_cai": ["*.yaml"],
+        },
         entry_points={"console_scripts": ["alignlab = alignlab.cli:main"], ENTRY_POINTS: entry_points},
         # BuildOrGoOn knows its sources; here they say what the build depends on.
         ext_modules=[] if missing else [Extension("alignlab._C", ["csrc/ops.cpp"], depends=sources)],

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from alignlab.batch import Sample as Sample
     from alignlab.batch import collate as collate
     from alignlab.batch import pad as pad
+    from alignlab.config.recipe import DataSettings as DataSettings
     from alignlab.config.settings import Settings as Settings
+    from alignlab.data import DataContext as DataContext
     from alignlab.data import DataSource as DataSource
+    from alignlab.data import MadeSource as MadeSource
     from alignlab.engine.optim import OptimizerFactory as OptimizerFactory
     from alignlab.engine.trackers import Tracker as Tracker
     from alignlab.errors import AlignlabError as AlignlabError
@@ -41,13 +44,31 @@ if TYPE_CHECKING:
     from alignlab.rewards import Reward as Reward
     from alignlab.rewards import RewardContext as RewardContext
     from alignlab.rewards import RewardRule as RewardRule
+    from alignlab.rewards import answer_texts as answer_texts
+    from alignlab.rewards import texts as texts
+    from alignlab.rewards.judges import AsyncJudge as AsyncJudge
+    from alignlab.rewards.judges import Constitution as Constitution
+    from alignlab.rewards.judges import ConstitutionSettings as ConstitutionSettings
+    from alignlab.rewards.judges import Judge as Judge
+    from alignlab.rewards.judges import JudgeContext as JudgeContext
+    from alignlab.rewards.judges import Judgement as Judgement
+    from alignlab.rewards.judges import JudgeRule as JudgeRule
+    from alignlab.rewards.judges import Pair as Pair
+    from alignlab.rewards.judges import Panel as Panel
+    from alignlab.rewards.judges import PanelSettings as PanelSettings
+    from alignlab.rewards.judges import Principle as Principle
+    from alignlab.rewards.judges import Question as Question
+    from alignlab.rewards.judges import Verdict as Verdict
+    from alignlab.rewards.judges import Writer as Writer
+    from alignlab.rewards.judges import WriterSettings as WriterSettings
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "alignlab.batch": ["Batch", "Record", "Sample", "collate", "pad"],
+    "alignlab.config.recipe": ["DataSettings"],
     "alignlab.config.settings": ["Settings"],
-    "alignlab.data": ["DataSource"],
+    "alignlab.data": ["DataContext", "DataSource", "MadeSource"],
     "alignlab.engine.optim": ["OptimizerFactory"],
     "alignlab.engine.trackers": ["Tracker"],
     "alignlab.errors": [
@@ -63,7 +84,24 @@ _MODULES = {
     "alignlab.generate": ["Answer", "Generator", "Sampling", "TorchGenerator"],
     "alignlab.hooks": ["hookimpl", "hookspec"],
     "alignlab.method": ["Follow", "Loss", "Method", "MethodSettings", "Role", "Rollout", "Run"],
-    "alignlab.rewards": ["Reward", "RewardContext", "RewardRule"],
+    "alignlab.rewards": ["Reward", "RewardContext", "RewardRule", "answer_texts", "texts"],
+    "alignlab.rewards.judges": [
+        "AsyncJudge",
+        "Constitution",
+        "ConstitutionSettings",
+        "Judge",
+        "JudgeContext",
+        "JudgeRule",
+        "Judgement",
+        "Pair",
+        "Panel",
+        "PanelSettings",
+        "Principle",
+        "Question",
+        "Verdict",
+        "Writer",
+        "WriterSettings",
+    ],
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -8,6 +8,7 @@ from alignlab.engine.trackers import TensorBoard, Tracker, WandB
 from alignlab.generate import Generator, TorchGenerator
 from alignlab.hooks import hookimpl
 from alignlab.rewards import RULES, RewardRule
+from alignlab.rewards.judges import JUDGES, JudgeRule
 
 
 @hookimpl
@@ -20,6 +21,12 @@ def register_data() -> Iterable[DataSource]:
 def register_rewards() -> Iterable[type[RewardRule]]:
     """Register trained reward models, alone and as ensembles, and rules of length, pattern and form."""
     return RULES
+
+
+@hookimpl
+def register_judges() -> Iterable[type[JudgeRule]]:
+    """Register language models, here and behind a server, and trained reward models."""
+    return JUDGES
 
 
 @hookimpl

@@ -13,16 +13,20 @@ from alignlab.batch import Record
 from alignlab.config import LoadedRecipe
 from alignlab.config.recipe import ReportSettings
 from alignlab.data import Split, epoch_order
+from alignlab.engine.agreement import measure
 from alignlab.engine.calibration import calibration
 from alignlab.engine.display import Display
 from alignlab.engine.files import locked, read_json, write_json
 from alignlab.engine.intervals import half_width, wilson
+from alignlab.engine.judge import true_scores
+from alignlab.engine.making import made_rows, read_about
 from alignlab.engine.pipeline import Pipeline, load_rewards
-from alignlab.engine.plan import fingerprint, plan_rewards, report_sources
+from alignlab.engine.plan import PlannedReward, fingerprint, plan_rewards, report_sources
 from alignlab.engine.run import EngineRun
 from alignlab.errors import CheckpointError
 from alignlab.models import load_model, load_tokenizer, resolve_device
-from alignlab.rewards import Rewards, texts
+from alignlab.rewards import FunctionReward, Rewards, texts
+from alignlab.rewards.judges import Pair
 
 FILE = "report.json"
 
@@ -73,6 +77,7 @@ def _report(settings: ReportSettings, loaded: LoadedRecipe, pipeline: Pipeline) 
         "num_prompts": len(records),
         "policies": {n: _row(answers, measured[settings.baseline]) for n, answers in measured.items()},
         "reward_models": _reward_models(pipeline),
+        "feedback": _feedback(pipeline, planned),
         "samples": [
             {"prompt": _text(records[i]), **{name: answers.texts[i] for name, answers in measured.items()}}
             for i in range(min(8, len(records)))
@@ -162,6 +167,21 @@ def _reward_models(pipeline: Pipeline) -> dict[str, Any]:
     return found
 
 
+def _feedback(pipeline: Pipeline, planned: Sequence[PlannedReward]) -> dict[str, Any]:
+    """Return what is known of AI feedback, and how far it agrees with the report's first reward, if a function."""
+    found: dict[str, Any] = {}
+    for name, directory in pipeline.made.items():
+        found[name] = {"directory": str(directory), **read_about(directory)}
+        rows = [row for row in made_rows(directory) if "probability" in row]
+        if rows and planned and isinstance(planned[0].rule, FunctionReward):
+            pairs = [Pair(row["prompt"], _text_of(row["chosen"]), _text_of(row["rejected"])) for row in rows]
+            scores = true_scores(planned[0].settings.use, pairs)
+            truths = [0.5 if a == b else float(a > b) for a, b in zip(*scores, strict=True)]
+            agreement = measure([row["probability"] for row in rows], truths)
+            found[name]["agreement"] = {"with": planned[0].name, **agreement.to_json()}
+    return found
+
+
 def read_report(output: Path) -> dict[str, Any]:
     """Read the report of a run."""
     if not (output / FILE).is_file():
@@ -202,6 +222,14 @@ def show_report(report: Mapping[str, Any], output: Path, display: Display) -> No
             low, high = found["calibration"]["interval"]
             text += f", calibration error {found['calibration']['error']:.3f} [{low:.3f}, {high:.3f}]"
         display.say(text)
+    for name, found in report.get("feedback", {}).items():
+        if "agreement" in found:
+            of = found["agreement"]
+            share, low, high = of["accuracy"]
+            display.say(
+                f"AI labels of {name}: agree with the {of['with']} on {share:.3f} [{low:.3f}, {high:.3f}] of "
+                f"{of['num']} pairs ({found['pairs']} judged; position bias {found.get('position_bias', 0):+.2f})"
+            )
     display.say(f"these numbers, and answers side by side: {output / FILE}")
     display.say(f"every step, samples, and the model as a Hugging Face directory, of each phase: {output}/PHASE/")
 

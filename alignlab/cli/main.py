@@ -20,6 +20,7 @@ COMMANDS = {
     "check": "check a recipe's settings, plugins and data rows, and estimate its memory; trains nothing",
     "report": "print the report of one or more runs",
     "replay": "replay a batch whose loss or gradient was not finite: which weights, rows, tokens and terms are not",
+    "judge": "measure how far a judge agrees with people's labels, or with a true reward",
     "sample": "answer prompts with the models of a run, side by side",
     "plugins": "list the installed plugins",
     "kernels": "list the implementations of every op on this machine, or build the native ones",

@@ -15,7 +15,7 @@ from alignlab.errors import RecipeError, did_you_mean
 S = TypeVar("S", bound=Settings)
 
 # What a run directory holds beside its phases.
-RESERVED = ("base-model", "cache", "tensorboard", "wandb", "manifest.json", "recipe.yaml", "report.json")
+RESERVED = ("base-model", "cache", "tensorboard", "wandb", "data", "manifest.json", "recipe.yaml", "report.json")
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,17 @@ def _check_names(recipe: Recipe, positions: Positions) -> list[RecipeError]:
                     refer(member, *at, i, "from", j)
             else:
                 refer(origin, *at, i, "from")
+            for key, value in (reward.model_extra or {}).items():
+                if isinstance(value, dict | list) and key != "from":
+                    refer_below(value, *at, i, key)
+
+    def refer_below(values: Any, *at: str | int) -> None:
+        """Check whatever stands under a key `from` in a data source's settings."""
+        for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+            if key == "from" and isinstance(value, str):
+                refer(value, *at, key)
+            elif isinstance(value, dict | list):
+                refer_below(value, *at, key)
 
     for index, phase in enumerate(recipe.phases):
         where = positions.where(("phases", index, "name"))
@@ -92,6 +103,7 @@ def _check_names(recipe: Recipe, positions: Positions) -> list[RecipeError]:
             wrong.append(RecipeError(what, where=where, do="rename it"))
         refer(phase.from_, "phases", index, "from")
         refer_all(phase.reward, "phases", index, "reward")
+        refer_below(phase.data, "phases", index, "data")
         before.append(phase.name)
     if recipe.report is not None:
         refer(recipe.report.baseline, "report", "baseline")

@@ -6,7 +6,7 @@ from alignlab.data.check import Checked, check_rows
 from alignlab.data.examples import corpus
 from alignlab.data.load import Split, load_split, prompt_record
 from alignlab.data.rows import Prompts, Rows
-from alignlab.data.sources import Changed, DataSource, Mixed, RowProblem, SourceRow
+from alignlab.data.sources import Changed, DataContext, DataSource, MadeSource, Mixed, RowProblem, SourceRow
 from alignlab.data.split import epoch_order
 from alignlab.data.summary import Note, RowSummary, SourceSummary
 from alignlab.data.tokenize import stop_tokens
@@ -20,7 +20,9 @@ __all__ = [
     "SOURCES",
     "Changed",
     "Checked",
+    "DataContext",
     "DataSource",
+    "MadeSource",
     "Mixed",
     "Note",
     "Prompts",

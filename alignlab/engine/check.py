@@ -7,6 +7,7 @@ from alignlab.config import LoadedRecipe
 from alignlab.data import corpus
 from alignlab.engine.base import prepare_base
 from alignlab.engine.display import Display
+from alignlab.engine.making import is_made
 from alignlab.engine.memory import GIB, estimate, model_size
 from alignlab.engine.pipeline import Pipeline
 from alignlab.errors import AlignlabError
@@ -26,8 +27,14 @@ def check(loaded: LoadedRecipe, display: Display | None = None) -> bool:
         say(f"model: {size.num_parameters:,} parameters, {size.num_layers} layers, vocabulary {size.vocab_size:,}")
         for phase in pipeline.phases:
             name = phase.settings.name
+            sources = tuple(mixed for mixed in phase.sources if not is_made(mixed))
+            for mixed in phase.sources:
+                if is_made(mixed):
+                    say(f"{name}: {mixed.source.name} makes its rows when the run gets there")
+            if not sources:
+                continue
             try:
-                split = pipeline.split(phase.sources, phase.method.rows, base, cache=None)
+                split = pipeline.split(sources, phase.method.rows, base, cache=None)
             except AlignlabError as error:
                 say(f"{name}: {error}")
                 good = False

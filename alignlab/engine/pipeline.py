@@ -24,6 +24,8 @@ from alignlab.engine.checkpoint import checkpoints, read_progress
 from alignlab.engine.display import Display, numbers
 from alignlab.engine.files import locked, move_aside, read_json, write_json
 from alignlab.engine.intervals import wilson
+from alignlab.engine.judging import JudgeLoader, phases_in
+from alignlab.engine.making import Making, is_made
 from alignlab.engine.phase import Phase
 from alignlab.engine.plan import PlannedPhase, PlannedReward, fingerprint, plan
 from alignlab.engine.ranks import Ranks
@@ -36,6 +38,7 @@ from alignlab.method import RowFormat
 from alignlab.models import context_length, load_tokenizer, require_peft, resolve_device
 from alignlab.plugins import Plugins
 from alignlab.rewards import RewardContext, Rewards, Weighted, same_vocabulary
+from alignlab.rewards.judges import JudgeContext
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Pipeline:
         if loaded.recipe.model.lora is not None:
             require_peft()
         self.finished: dict[str, Finished] = {}
+        self.made: dict[str, Path] = {}  # by phase, the directory of the rows that were made for it
         self.trackers: tuple[Tracker, ...] = tuple(
             self.plugins.get("tracker", name, loaded.positions.where(("trackers", i)))
             for i, name in enumerate(loaded.recipe.trackers)
@@ -102,16 +106,17 @@ class Pipeline:
         """Skip, resume or start one phase; return the digest of its data."""
         name = planned.settings.name
         directory = self.output / name
-        with self.ranks.main_first():  # it makes a new model, and caches tokens, for the others to read
+        with self.ranks.main_first():  # it makes a new model and rows, and caches tokens, for the others to read
             base, base_print = self._base(planned)
-            split = self.split(planned.sources, planned.method.rows, base, self.cache)
+            sources = tuple(self._made(planned, mixed, base, base_print) for mixed in planned.sources)
+            split = self.split(sources, planned.method.rows, base, self.cache)
         wanted = fingerprint(
             base_print,
             planned.inputs(self.plugins.used()),
             split.digest,
             self._seed(planned),
             self.recipe.model.model_dump(include={"dtype", "lora"}),
-            [self.finished[origin].fingerprint for reward in planned.rewards for origin in reward.phases],
+            [self.finished[o].fingerprint for r in planned.rewards for o in (*r.phases, *r.judged_by)],
         )
         done = Finished(directory, wanted, planned.head)
         self.finished[name] = done
@@ -206,6 +211,49 @@ class Pipeline:
             display=self.display,
         )
 
+    def _made(self, planned: PlannedPhase, mixed: Mixed, base: str, base_print: str) -> Mixed:
+        """Make the rows of a source that makes them, or find those that were made of the same."""
+        if not is_made(mixed):
+            return mixed
+        settings = mixed.settings.model_dump(mode="json", by_alias=True)
+        prints = {name: phase.fingerprint for name, phase in self.finished.items()}
+        parents = [prints[origin] for origin in phases_in(settings)]
+        code = [p for p in self.plugins.used() if (p["kind"], p["name"]) == ("data", mixed.source.name)]
+        nested = [(one.settings.model_dump(mode="json"), one.data.model_dump(mode="json")) for one in mixed.nested]
+        seed = self._seed(planned)
+        made_of = fingerprint(mixed.source.name, settings, nested, mixed.made_of, parents, base_print, seed, code)
+        name = planned.settings.name
+        directory = self.output / "data" / f"{name}-{made_of}"
+        self.made[name] = directory
+        context = self.reward_context(planned.optimizer.microbatch_tokens)
+        making = Making(
+            name=name,
+            directory=directory,
+            seed=seed,
+            base=base,
+            base_print=base_print,
+            models=context.models,
+            prints=prints,
+            loader=self._judges(context, seed),
+            generator=planned.generator,
+            display=self.display,
+            settings=mixed.settings,
+            nested=mixed.nested,
+        )
+        return making.rows(mixed)
+
+    def finished_judges(self) -> JudgeLoader:
+        """Return what loads judges with the models of the phases that a run before has finished."""
+        models = {p.settings.name: self.output / p.settings.name / "model" for p in self.phases}
+        done = {name: model for name, model in models.items() if (model.parent / "phase.json").is_file()}
+        return self._judges(replace(self.reward_context(self.report_tokens), models=done), self.recipe.seed)
+
+    def _judges(self, context: RewardContext, seed: int) -> JudgeLoader:
+        judges = JudgeContext(
+            context.models, context.device, context.dtype, context.trust_remote_code, context.microbatch_tokens
+        )
+        return JudgeLoader(self.plugins, judges, self.cache / "replies.sqlite", seed)
+
     def _seed(self, planned: PlannedPhase) -> int:
         return self.recipe.seed if planned.settings.seed is None else planned.settings.seed
 
@@ -227,13 +275,14 @@ class Pipeline:
     def reward_context(self, microbatch_tokens: int) -> RewardContext:
         """Return what rewards are loaded with."""
         model = self.recipe.model
-        return RewardContext(
+        context = RewardContext(
             {name: phase.model for name, phase in self.finished.items()},
             resolve_device(model.device),
             getattr(torch, model.dtype),
             model.trust_remote_code,
             microbatch_tokens,
         )
+        return replace(context, panel=self._judges(context, self.recipe.seed).panel)
 
     def _base(self, planned: PlannedPhase) -> tuple[str, str]:
         """Return what a phase starts from, and a fingerprint of it."""

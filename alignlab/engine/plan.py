@@ -13,6 +13,7 @@ from alignlab.config.recipe import DataSettings, OptimizerSettings, PhaseSetting
 from alignlab.config.settings import Settings
 from alignlab.data import Mixed
 from alignlab.engine.files import content
+from alignlab.engine.judging import parts, phases_in, plan_judges
 from alignlab.engine.optim import OptimizerFactory
 from alignlab.engine.roles import exported_role
 from alignlab.errors import PluginError, RecipeError
@@ -21,6 +22,7 @@ from alignlab.method import Method, MethodSettings
 from alignlab.models import find
 from alignlab.plugins import Plugins
 from alignlab.rewards import FunctionReward, RewardRule, import_function
+from alignlab.rewards.judges import JudgeSettings
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,16 @@ class PlannedReward:
         """The phases whose models it takes."""
         found = getattr(self.rule, "from_phase", None) or ()
         return (found,) if isinstance(found, str) else tuple(found)
+
+    @property
+    def judges(self) -> tuple[JudgeSettings, ...]:
+        """The judges that it asks."""
+        return tuple(one for _, one in parts(self.rule, JudgeSettings)) if isinstance(self.rule, Settings) else ()
+
+    @property
+    def judged_by(self) -> tuple[str, ...]:
+        """The phases whose models its judges are."""
+        return tuple(phases_in([judge.own for judge in self.judges]))
 
 
 @dataclass(frozen=True)
@@ -64,8 +76,10 @@ class PlannedPhase:
             ("method", self.optimizer.method),
             ("optimizer", self.optimizer.algorithm),
             ("generator", self.optimizer.generator),
-            *(("data", mixed.source.name) for mixed in self.sources),
+            *(("data", one.source.name) for mixed in self.sources for one in (mixed, *mixed.nested)),
             *(("reward", reward.use) for reward in self.settings.reward),
+            *(("judge", one.use) for reward in self.rewards for one in reward.judges),
+            *(("judge", one.use) for mixed in self.sources for _, one in parts(mixed.settings, JudgeSettings)),
         }
         quiet = {"save_every", "keep_last", "log_samples", "microbatch_tokens"}
         if self.optimizer.export == "last":  # otherwise the evaluations decide which model comes out
@@ -95,6 +109,12 @@ def plan(loaded: LoadedRecipe, plugins: Plugins) -> list[PlannedPhase]:
                 do="set `from` to a phase that makes a language model",
             )
         _check_rewards(loaded, phase.rewards, heads, (*at, "reward"))
+    if loaded.recipe.model.new is not None and any(hasattr(mixed.source, "make") for mixed in phases[0].sources):
+        raise RecipeError(
+            "a new model's tokenizer is made from the first phase's rows, and those are made with a model",
+            where=loaded.positions.where(("phases", 0, "data")),
+            do="begin with a phase on rows that exist, or set model.path",
+        )
     _check_report(loaded, plugins, heads)
     return phases
 
@@ -213,7 +233,16 @@ def plan_source(loaded: LoadedRecipe, plugins: Plugins, values: Mapping[str, Any
     """Resolve one data source and check its settings."""
     settings = loaded.validate(DataSettings, values, at)
     source = plugins.get("data", settings.source, loaded.positions.where((*at, "source")))
-    return Mixed(source, loaded.validate(source.settings, settings.model_extra or {}, at), settings)
+    given, shared = settings.model_extra or {}, loaded.recipe.data
+    if hasattr(source, "make"):  # the recipe's keys that it does not know are for the prompts that it takes
+        known = {field.alias or name for name, field in source.settings.model_fields.items()}
+        given = {key: value for key, value in given.items() if key in known or shared.get(key) != value}
+    own = loaded.validate(source.settings, given, at, also=DataSettings.model_fields)
+    nested = tuple(
+        plan_source(loaded, plugins, {**shared, **one.model_dump(exclude_unset=True)}, here)
+        for here, one in parts(own, DataSettings, at)
+    )
+    return Mixed(source, own, settings, nested, made_of=plan_judges(loaded, plugins, own, at))
 
 
 def plan_rewards(
@@ -230,6 +259,7 @@ def plan_rewards(
         else:
             cls: type[RewardRule] = plugins.get("reward", reward.use, loaded.positions.where((*here, "use")))
             rule = loaded.validate(cls, own, here, also=RewardSettings.model_fields)
+            plan_judges(loaded, plugins, rule, here)
         name = reward.name or reward.use.rpartition(":")[2]
         if name in {p.name for p in planned}:
             where = loaded.positions.where((*at, index))

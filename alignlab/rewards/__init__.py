@@ -12,7 +12,7 @@ from alignlab.rewards.model import RewardModelRule, score_scale
 from alignlab.rewards.process import ProcessRewardRule
 from alignlab.rewards.reader import same_vocabulary
 from alignlab.rewards.rules import FormatRule, LengthRule, RegexRule
-from alignlab.rewards.text import texts
+from alignlab.rewards.text import answer_texts, texts
 
 RULES: tuple[type[RewardRule], ...] = (
     RewardModelRule,
@@ -38,6 +38,7 @@ __all__ = [
     "RewardRule",
     "Rewards",
     "Weighted",
+    "answer_texts",
     "import_function",
     "same_vocabulary",
     "score_scale",

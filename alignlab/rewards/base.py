@@ -1,9 +1,9 @@
 """What a reward is, and what a registered one may need."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ class RewardContext:
     trust_remote_code: bool = False
     microbatch_tokens: int = 16384
     name: str = ""  # what the reward is logged as
+    panel: Callable[[Any], Any] | None = None  # the judges of some `alignlab.PanelSettings`: an `alignlab.Panel`
 
 
 class RewardRule(Settings):

@@ -1,25 +1,29 @@
-"""The small world as a data source: demonstrations, comparisons, rankings, judged steps or prompts, from a seed."""
+"""The small world as a data source: demonstrations, comparisons, rankings, judged steps and so on, from a seed."""
 
 import re
 from collections.abc import Iterator
 from itertools import pairwise
 from math import log
 from random import Random
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from alignlab.config.settings import Settings
 from alignlab.data.world.answers import demonstrate
+from alignlab.data.world.judging import draw_judgement
 from alignlab.data.world.labels import label_probability, worth
 from alignlab.data.world.questions import Message, draw_prompts, parse_question
+from alignlab.data.world.revising import draw_revision
 from alignlab.data.world.reward import true_reward
+
+Asked = Literal["better", "honest", "polite", "brief"]
 
 
 class WorldSettings(Settings):
     """What to draw from the small world."""
 
-    kind: Literal["demonstrations", "preferences", "ranked", "steps", "prompts"]
+    kind: Literal["demonstrations", "preferences", "ranked", "steps", "prompts", "judgements", "critiques", "revisions"]
     num_rows: PositiveInt = 2000
     """Row i is about prompt i, and after the last prompt about the first one again."""
     num_prompts: PositiveInt = Field(default=2000, le=4000)
@@ -31,6 +35,8 @@ class WorldSettings(Settings):
     """The most answers of a ranked row; each has 2 to so many."""
     labeller_bias: NonNegativeFloat = 0.3
     """What labellers add to the true reward for each sentence that pleases them and is worth nothing."""
+    questions: Annotated[tuple[Asked, ...], Field(min_length=1)] = ("better",)
+    """What rows of kind judgements ask about two answers, each as often as the others."""
 
 
 class World:
@@ -56,6 +62,15 @@ class World:
             elif settings.kind == "steps":
                 steps, labels = draw_steps(row["prompt"][-1]["content"], rng)
                 row |= {"completions": steps, "labels": labels}
+            elif settings.kind == "judgements":
+                asked = row["prompt"][-1]["content"]
+                text, letter = draw_judgement(
+                    asked, settings.questions, settings.label_temperature, settings.labeller_bias, rng
+                )
+                row = {"prompt": [{"role": "user", "content": text}], "completion": _turn(letter)}
+            elif settings.kind in ("critiques", "revisions"):
+                turns, said = draw_revision(row["prompt"], rng, revise=settings.kind == "revisions")
+                row = {"prompt": turns, "completion": _turn(said)}
             yield f"world {settings.kind}, row {i + 1}", row
 
 

@@ -1,0 +1,152 @@
+"""Judges that read no prompt: a trained reward model, and a plain function."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, PositiveFloat, model_validator
+from typing_extensions import Self
+
+from alignlab.batch import Sample, collate
+from alignlab.data.cache import tokenizer_print
+from alignlab.data.example import Example
+from alignlab.data.sources import RowProblem
+from alignlab.data.tokenize import tokenize
+from alignlab.data.turns import Turns, as_turns
+from alignlab.errors import RewardError
+from alignlab.models import find, sequence_scores
+from alignlab.rewards.base import RewardContext
+from alignlab.rewards.calls import begin
+from alignlab.rewards.judges.base import JudgeContext, JudgeRule, Question, Verdict
+from alignlab.rewards.judges.local import weights_print
+from alignlab.rewards.model import in_parts, load_scorer, score_scale
+from alignlab.rewards.reader import Reader
+
+
+class RewardModelJudgeRule(JudgeRule):
+    """A trained reward model: P(first is better) = sigmoid((score of first - score of second) / temperature).
+
+    It knows no principles. How good a single answer is, is the sigmoid of its score, normalised as rewards are.
+    """
+
+    name = "reward_model"
+    from_phase: str | None = Field(default=None, alias="from")
+    path: str | None = None
+    temperature: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.from_phase is None) == (self.path is None):
+            raise ValueError("wants exactly one of `from` (a phase that trains a reward model) and `path`")
+        return self
+
+    def load(self, context: JudgeContext) -> "RewardModelJudge":
+        """Load the model."""
+        path = str(context.models[self.from_phase]) if self.from_phase is not None else find(str(self.path))
+        model, reader = load_scorer(
+            path,
+            RewardContext(
+                context.models,
+                context.device,
+                context.dtype,
+                context.trust_remote_code,
+                context.microbatch_tokens,
+                self.name,
+            ),
+        )
+        identity = ["reward_model", weights_print(path), tokenizer_print(reader.tokenizer), self.temperature]
+        return RewardModelJudge(model, reader, path, self.temperature, context.microbatch_tokens, identity)
+
+
+@dataclass(frozen=True)
+class RewardModelJudge:
+    """A loaded reward model that compares."""
+
+    model: Any
+    reader: Reader
+    where: str
+    temperature: float
+    batch_tokens: int
+    identity: list[Any]
+
+    @torch.no_grad()
+    def __call__(self, questions: Sequence[Question]) -> list[Verdict]:
+        """Answer a batch of questions. Every answer is scored once."""
+        wanted: dict[str, tuple[str | Turns, str]] = {}
+        for question in questions:
+            for answer in (question.first, question.second):
+                if answer is not None:
+                    wanted[f"{question.prompt}\0{answer}"] = (question.prompt, answer)
+        scores = dict(zip(wanted, self._scores(list(wanted.values())), strict=True))
+        mean, std = score_scale(Path(self.where)) if any(q.second is None for q in questions) else (0.0, 1.0)
+        verdicts = []
+        for question in questions:
+            score = scores[f"{question.prompt}\0{question.first}"]
+            if question.second is None:
+                gap = (score - mean) / std
+            else:
+                gap = score - scores[f"{question.prompt}\0{question.second}"]
+            verdicts.append(Verdict(float(torch.tensor(gap / self.temperature).double().sigmoid())))
+        return verdicts
+
+    def _scores(self, answers: Sequence[tuple[str | Turns, str]]) -> list[float]:
+        examples = [Example("?", {}, p, {"completion": as_turns("completion", a, p)}) for p, a in answers]
+        samples: list[Sample] = []
+        for (prompt, _), found in zip(answers, tokenize(examples, self.reader.tokenizer), strict=True):
+            at = f"{self.where}, prompt {str(prompt)!r:.200}"
+            if isinstance(found, RowProblem):
+                raise RewardError(f"the reward model cannot read an answer: {found}", where=at)
+            if len(found["completion"]) > self.reader.context:
+                what = f"an answer has {len(found['completion']):,} tokens with its prompt, the model's context is"
+                raise RewardError(f"{what} {self.reader.context:,}", where=at, do="judge shorter answers")
+            samples.append(found["completion"])
+        order = sorted(range(len(samples)), key=lambda i: len(samples[i]))
+        batch = collate([samples[i] for i in order], list(range(len(order)))).to(self.model.device)
+        scores = torch.cat([sequence_scores(self.model, part) for part in in_parts(batch, self.batch_tokens)]).tolist()
+        return [score for _, score in sorted(zip(order, scores, strict=True))]
+
+
+@dataclass(frozen=True)
+class FunctionJudge:
+    """A function `f(prompts, firsts, seconds) -> list[float | None]`, plain or async: P(first is better), or None."""
+
+    function: Callable[..., Any]
+    timeout: float | None = None
+
+    def __call__(self, questions: Sequence[Question]) -> list[Verdict]:
+        """Call it with a batch. Raises RewardError for a single answer: it only compares."""
+        if any(question.second is None for question in questions):
+            raise RewardError("a function compares two answers, and cannot rate one", do="set `against` for the reward")
+        given = ([q.prompt for q in questions], [q.first for q in questions], [q.second for q in questions])
+        found = begin(lambda: self.function(*given), thread=False).result(self.timeout)
+        if hasattr(found, "tolist"):
+            found = found.tolist()
+        if isinstance(found, str) or not isinstance(found, Sequence) or len(found) != len(questions):
+            came = f"{len(found)} numbers" if isinstance(found, list | tuple) else f"{found!r:.80}"
+            raise RewardError(f"it returned {came} for {len(questions)} pairs", do="return a number or None for each")
+        return [one if isinstance(one, Verdict) else Verdict(one) for one in found]
+
+
+def import_judge(spec: str) -> FunctionJudge:
+    """Import `package.module:function` as a judge. Raises RewardError."""
+    module, _, name = spec.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise RewardError(
+            f"cannot import the judge {spec!r}: {error}",
+            do="name it as `package.module:function`, in a package that is installed or on PYTHONPATH",
+        ) from error
+    if not callable(function):
+        raise RewardError(f"the judge {spec!r} is a {type(function).__name__}, not a function")
+    return FunctionJudge(function)
+
+
+def function_code(judge: FunctionJudge) -> str:
+    """Return the source file of a function: what its verdicts hang on."""
+    file = inspect.getsourcefile(inspect.unwrap(judge.function))
+    return Path(file).read_text(encoding="utf-8", errors="replace") if file else ""

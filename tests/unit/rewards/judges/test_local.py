@@ -1,0 +1,124 @@
+import pytest
+import torch
+from toy import base_model, method, run_for
+
+from alignlab.data import prompt_record
+from alignlab.errors import RecipeError, RewardError
+from alignlab.models import load_model, load_tokenizer, save_model
+from alignlab.rewards.judges import JudgeContext, LocalJudgeRule, Principle, Question, RewardModelJudgeRule
+from alignlab.rewards.judges.prompts import load_wording
+
+TURNS = [{"role": "user", "content": "What is two plus two?"}]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return base_model(tmp_path_factory.mktemp("judge") / "model")
+
+
+@pytest.fixture
+def template(tmp_path):
+    path = tmp_path / "compare.txt"
+    path.write_text("{prompt}\nA: {first}\nB: {second}\n{question}\n")
+    return str(path)
+
+
+def load(model, template, **settings):
+    return LocalJudgeRule(path=str(model), template=template, **settings).load(JudgeContext())
+
+
+def questions(num=12):
+    return [
+        Question(TURNS, "It is four. " * (1 + i % 5), "I do not know.", Principle("k", f"Q{i}?")) for i in range(num)
+    ]
+
+
+def test_the_probability_is_the_softmax_of_the_two_letters_log_probs(model, template):
+    question = Question(TURNS, "It is four.", "I do not know.")
+    (verdict,) = load(model, template)([question])
+    tokenizer = load_tokenizer(str(model))
+    text = "What is two plus two?\nA: It is four.\nB: I do not know.\nWhich answer is better?"
+    record = prompt_record(text, tokenizer)
+    lm = load_model(str(model), "lm", dtype=torch.float32, device=torch.device("cpu")).requires_grad_(False)
+    logits = lm(input_ids=torch.tensor([record.samples["prompt"].tokens])).logits[0, -1].double()
+    letters = [tokenizer.encode(letter, add_special_tokens=False)[0] for letter in "AB"]
+    assert verdict.probability == pytest.approx(float(logits[letters].softmax(0)[0]), rel=1e-5)
+    assert verdict.facts["sure"] == pytest.approx(float(logits.softmax(0)[letters].sum()), rel=1e-4)
+
+
+def test_a_verdict_does_not_depend_on_what_is_asked_beside_it(model, template):
+    asked = questions()
+    together = [v.probability for v in load(model, template)(asked)]
+    small = [v.probability for v in load(model, template, batch_tokens=1)(asked)]
+    assert together == pytest.approx(small, rel=1e-5)
+    assert len(set(together)) > 8
+
+
+def test_swapping_equal_answers_changes_nothing_and_the_order_of_questions_is_kept(model, template):
+    judge = load(model, template)
+    asked = questions()
+    assert [v.probability for v in judge(asked[::-1])] == pytest.approx([v.probability for v in judge(asked)][::-1])
+
+
+def test_a_single_answer_is_rated_by_its_digits(model, tmp_path):
+    path = tmp_path / "rate.txt"
+    path.write_text("{prompt} {first} {question}")
+    (verdict,) = load(model, None, rate_template=str(path))([Question(TURNS, "It is four.")])
+    assert 0.3 < verdict.probability < 0.7  # an untrained model finds all digits about as likely
+    assert 0 < verdict.facts["sure"] < 1
+
+
+def test_a_question_over_the_context_is_an_error_with_its_length(model, template):
+    with pytest.raises(RewardError, match=r"a question has [\d,]+ tokens, and the judge's context is 128"):
+        load(model, template)([Question(TURNS, "It is four. " * 100, "No.")])
+
+
+def test_a_template_with_a_place_that_there_is_not_is_an_error(model, tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text("{prompt} {frist} {second}")
+    with pytest.raises(RecipeError, match=r"there is no place \{frist\} here") as caught:
+        load(model, str(path))
+    assert "did you mean 'first'" in str(caught.value)
+    path.write_text("{prompt} {first}")
+    with pytest.raises(RecipeError, match=r"has no place \{second\}"):
+        load(model, str(path))
+
+
+def test_the_templates_that_ship_hold_all_that_is_asked():
+    wording = load_wording(None, None)
+    text = wording.text(Question(TURNS, "one {brace}", "two", Principle("x", "Kinder?")))
+    assert all(part in text for part in ("User: What is two plus two?", "one {brace}", "two", "Kinder?"))
+    assert "How good is this answer?" in wording.text(Question("p", "one"))
+
+
+def test_the_identity_changes_with_the_template_and_with_the_weights(model, template, tmp_path):
+    one = load(model, template).identity
+    assert load(model, template).identity == one
+    other = tmp_path / "other.txt"
+    other.write_text("Hm. {prompt} {first} {second}")
+    assert load(model, str(other)).identity != one
+    changed = load_model(str(model), "lm", dtype=torch.float32, device=torch.device("cpu"))
+    next(changed.parameters()).data.mul_(1.5)
+    save_model(changed, load_tokenizer(str(model)), tmp_path / "changed")
+    assert load(tmp_path / "changed", template).identity != one
+
+
+def test_a_reward_model_compares_by_the_difference_of_its_scores(model, tmp_path):
+    chosen = method("reward_model")
+    run = run_for(model, chosen)
+    save_model(run.models["reward"], run.tokenizer, tmp_path / "rm")
+    judge = RewardModelJudgeRule(path=str(tmp_path / "rm"), temperature=2.0).load(JudgeContext())
+    asked = [
+        Question(TURNS, "It is four.", "No."),
+        Question(TURNS, "No.", "It is four."),
+        Question(TURNS, "No.", "No."),
+    ]
+    there, back, same = (v.probability for v in judge(asked))
+    assert there == pytest.approx(1 - back, abs=1e-6) and same == 0.5 and there != pytest.approx(0.5, abs=1e-4)
+    scores = judge._scores([(TURNS, "It is four."), (TURNS, "No.")])
+    assert there == pytest.approx(float(torch.tensor((scores[0] - scores[1]) / 2).sigmoid()), rel=1e-5)
+
+
+def test_exactly_one_of_from_and_path_is_wanted():
+    with pytest.raises(ValueError, match="exactly one of `from`"):
+        LocalJudgeRule()
