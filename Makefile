@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup demo demo-seeds demo-ai-seeds hh-splits golden test lint format
+.PHONY: setup demo demo-seeds demo-ai-seeds hh-splits kills golden bench bench-ops sanitize test lint format
 
 setup: $(INSTALLED)
 
@@ -31,9 +31,40 @@ HH ?= ../shared/data/hh-rlhf-harmless-base-test.jsonl.gz
 hh-splits: setup
 	$(BIN)/python benchmarks/hh_reward_model.py $(HH)
 
+# Kill runs 40 times with SIGKILL and compare what is left with an unbroken run, byte for byte (about 10 minutes).
+kills: setup
+	PYTHONPATH=tests $(BIN)/python tests/kills/harness.py
+
+# Steps and generation beside TRL's, each in an environment of its own, in turn: about 8 minutes on an idle machine.
+bench: setup .peers/trl-1.16/.installed .peers/trl-1.12/.installed .peers/inputs/.written
+	$(BIN)/python benchmarks/steps/run.py --inputs .peers/inputs \
+		--trl-1.16 .peers/trl-1.16/bin/python --trl-1.12 .peers/trl-1.12/bin/python
+
+.peers/trl-%/.installed: benchmarks/steps/trl-%.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install -r $<
+	touch $@
+
+.peers/inputs/.written: $(INSTALLED) benchmarks/steps/inputs.py benchmarks/steps/tasks.py $(HH)
+	rm -rf $(@D)
+	$(BIN)/python benchmarks/steps/inputs.py $(HH) $(@D)
+	touch $@
+
+# Every op against its reference, torch.compile and peers, in both memory regimes (about 10 minutes).
+bench-ops: setup
+	$(BIN)/python -m pip install -q -c constraints.txt matplotlib
+	$(BIN)/python benchmarks/ops/run.py
+	$(BIN)/python benchmarks/ops/growth.py
+
+# The op tests on kernels that AddressSanitizer and UndefinedBehaviorSanitizer watch. torch itself is not compiled for
+# them, so that only what csrc/ does is seen; leaks are Python's.
+sanitize: setup
+	$(BIN)/python tests/sanitize.py
+
 # After a change that is meant to move the losses.
 golden: setup
 	PYTHONPATH=tests $(BIN)/python tests/golden/test_golden.py
+	PYTHONPATH=tests $(BIN)/python tests/golden/test_dpo.py
 
 test: lint
 	$(BIN)/python -m pytest

@@ -1,15 +1,14 @@
 """Build of the one wheel: the engine, the plugins below plugins/, and csrc/ where torch and a compiler are there."""
 
-import os
-import platform
-import shlex
 import shutil
 import sys
-from importlib.util import find_spec
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,62 +44,51 @@ def collect_plugins(root: Path) -> tuple[dict[str, str], list[str]]:
     return packages, [f"{name} = {target}" for name, target in entry_points.items()]
 
 
-def why_no_extension() -> str | None:
-    """Return what is missing to compile csrc/, or None."""
-    if find_spec("torch") is None:
-        return "torch is not there (pip's build isolation hides it: use --no-build-isolation)"
-    compiler = "cl" if platform.system() == "Windows" else os.environ.get("CXX", "c++")
-    if not shutil.which(shlex.split(compiler)[0]):
-        return f"there is no C++ compiler ({compiler})"
-    return None
+def load_tool(name: str) -> ModuleType:
+    """Return a module of alignlab/ops by its path: alignlab itself, and torch, may not be importable here."""
+    spec = spec_from_file_location(f"alignlab_{name}", ROOT / "alignlab" / "ops" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def extension() -> dict[str, Any]:
-    """Return setup()'s arguments for alignlab/_C.
+BUILD, EXTENSION = load_tool("build"), load_tool("_extension")
 
-    The libtorch stable ABI is all that csrc/ uses, so that one build serves every torch from 2.10 on. No -march: a
-    wheel must run on machines other than the one that built it. pybind11's headers come with torch's.
-    """
-    import torch
-    from torch.utils.cpp_extension import BuildExtension, include_paths, library_paths
 
-    class BuildOrGoOn(BuildExtension):
-        """A compile error ends in an install without the extension, not in no install."""
+class BuildOrGoOn(build_ext):  # type: ignore[misc]  # setuptools has no types
+    """Compile csrc/ as `alignlab kernels build` does. A compile error ends in an install without the extension."""
 
-        def run(self) -> None:
-            try:
-                super().run()
-            except Exception as error:
-                print(f"alignlab: the extension was not built, the reference ops will serve: {error}", file=sys.stderr)
-                self.extensions: list[Extension] = []
+    def build_extension(self, ext: Extension) -> None:
+        """Build the one extension there is."""
+        target = Path(self.get_ext_fullpath(ext.name))
+        try:
+            library = EXTENSION.build_extension(BUILD, Path(self.build_temp).resolve())
+        except BUILD.BuildError as error:
+            print(f"alignlab: the extension was not built, the reference ops will serve: {error}", file=sys.stderr)
+            self.extensions: list[Extension] = []
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(library, target)
 
-    flags = (
-        ["/O2", "/std:c++17"] if platform.system() == "Windows" else ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden"]
-    )
-    module = Extension(
-        "alignlab._C",
-        sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/**/*.cpp")),
-        include_dirs=[str(ROOT / "csrc"), *include_paths()],
-        library_dirs=library_paths(),
-        libraries=["torch_cpu"],
-        depends=[str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/**/*.h")],
-        extra_compile_args=flags,
-        define_macros=[
-            ("TORCH_TARGET_VERSION", "0x020a000000000000"),
-            ("ALIGNLAB_FLAGS", f'"{" ".join(flags)}"'),
-            ("ALIGNLAB_TORCH", f'"{torch.__version__}"'),
-        ],
-        language="c++",
-    )
-    return {"ext_modules": [module], "cmdclass": {"build_ext": BuildOrGoOn}}
+
+class BuildWithSources(build_py):  # type: ignore[misc]
+    """Put csrc/ into the package, so that `alignlab kernels build` can compile it where it is installed."""
+
+    def run(self) -> None:
+        """Copy the packages, and csrc/."""
+        super().run()
+        if not self.editable_mode:
+            shutil.copytree(ROOT / "csrc", Path(self.build_lib) / "alignlab" / "csrc", dirs_exist_ok=True)
 
 
 def main() -> None:
     """Run setuptools."""
     plugins, entry_points = collect_plugins(ROOT)
-    missing = why_no_extension()
+    missing = BUILD.missing_tools()
     if missing:
         print(f"alignlab: without the C++ extension, the reference ops will serve: {missing}", file=sys.stderr)
+    sources = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/**/*") if path.is_file())
     setup(
         packages=[*find_packages(str(ROOT), include=["alignlab", "alignlab.*"]), *plugins],
         package_dir=plugins,
@@ -110,7 +98,9 @@ def main() -> None:
             "alignlab_cai": ["*.yaml"],
         },
         entry_points={"console_scripts": ["alignlab = alignlab.cli:main"], ENTRY_POINTS: entry_points},
-        **({} if missing else extension()),
+        # BuildOrGoOn knows its sources; here they say what the build depends on.
+        ext_modules=[] if missing else [Extension("alignlab._C", ["csrc/ops.cpp"], depends=sources)],
+        cmdclass={"build_ext": BuildOrGoOn, "build_py": BuildWithSources},
     )
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from alignlab.generate import TorchGenerator as TorchGenerator
     from alignlab.hooks import hookimpl as hookimpl
     from alignlab.hooks import hookspec as hookspec
+    from alignlab.method import Follow as Follow
     from alignlab.method import Loss as Loss
     from alignlab.method import Method as Method
     from alignlab.method import MethodSettings as MethodSettings
@@ -82,7 +83,7 @@ _MODULES = {
     ],
     "alignlab.generate": ["Answer", "Generator", "Sampling", "TorchGenerator"],
     "alignlab.hooks": ["hookimpl", "hookspec"],
-    "alignlab.method": ["Loss", "Method", "MethodSettings", "Role", "Rollout", "Run"],
+    "alignlab.method": ["Follow", "Loss", "Method", "MethodSettings", "Role", "Rollout", "Run"],
     "alignlab.rewards": ["Reward", "RewardContext", "RewardRule", "answer_texts", "texts"],
     "alignlab.rewards.judges": [
         "AsyncJudge",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class AlignlabError(Exception):
@@ -12,11 +13,19 @@ class AlignlabError(Exception):
         self.what, self.where, self.do = what, where, do
         super().__init__(what, where, do)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the three parts: an error of rank 0 is raised on the other ranks too."""
+        return _again, (type(self), self.what, self.where, self.do)
+
     def __str__(self) -> str:
         """Return the parts that are given, a line each."""
         where = f"\n  where: {self.where}" if self.where else ""
         do = f"\n  to do: {self.do}" if self.do else ""
         return f"{self.what}{where}{do}"
+
+
+def _again(cls: type[AlignlabError], what: str, where: str | None, do: str | None) -> AlignlabError:
+    return cls(what, where=where, do=do)
 
 
 class RecipeError(AlignlabError):

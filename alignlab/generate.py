@@ -1,19 +1,26 @@
 """Sampling: answers to prompts, with the log-probs they were drawn with."""
 
+import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Annotated, Protocol
 
 import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignlab.config.settings import Settings
 from alignlab.data import stop_tokens
 from alignlab.errors import DataError, ModelError
-from alignlab.models import config_context
+from alignlab.models import EqualRows, config_context, decoder
+from alignlab.models.decode import Decoder
+
+REFILL = 0.25
+"""The share of places that are empty before new prompts are run."""
 
 
 class Sampling(Settings):
@@ -66,14 +73,15 @@ class TorchGenerator:
     """A sampler with a KV cache, in torch.
 
     Every row has its own seed, and inverts the distribution's CDF at uniforms drawn from it: an answer is the same in
-    any batch, up to rounding at the edges of the CDF's steps. Finished rows leave the batch.
+    any batch, up to rounding at the edges of the CDF's steps. When a row has ended, the next prompt takes its place.
     """
 
     name = "torch"
 
-    def __init__(self, max_cached_tokens: int = 131072) -> None:
-        """Answer as many prompts together as the cache has room for, padding and answers included."""
+    def __init__(self, max_cached_tokens: int = 131072, max_rows: int | None = None) -> None:
+        """Answer up to `max_rows` prompts at a time, and no more than the cache has room for."""
         self.max_cached_tokens = max_cached_tokens
+        self.max_rows = max_rows
 
     @torch.no_grad()  # not inference_mode: training may read what comes out
     def __call__(
@@ -89,35 +97,33 @@ class TorchGenerator:
         An answer is cut where the model's context ends. Raises DataError for a prompt that leaves it no room.
         """
         rooms = _rooms(model, prompts, sampling)
-        answers: dict[int, Answer] = {}
         was_training = model.training
         model.eval()  # with gradient checkpointing, train mode would drop the cache
         try:
-            for rows in self._chunks(prompts, rooms):
-                chunk = _Chunk(
-                    model,
-                    tokenizer,
-                    sampling,
-                    [prompts[row] for row in rows],
-                    [rooms[row] for row in rows],
-                    [seeds[row] for row in rows],
-                )
-                answers.update(zip(rows, chunk.run(), strict=True))
+            drawn = _Answers(model, tokenizer, sampling, prompts, rooms, seeds)
+            for rows, num_rows, rows_decoder in self._runs(model, prompts, rooms):
+                drawn.draw(rows, num_rows, rows_decoder)
         finally:
             model.train(was_training)
-        return [answers[row] for row in range(len(prompts))]
+        return drawn.answers()
 
-    def _chunks(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int]) -> Iterator[list[int]]:
-        """Yield rows, the longest prompts first, as many at a time as fit into the cache."""
-        chunk: list[int] = []
-        for row in sorted(range(len(prompts)), key=lambda row: -len(prompts[row])):
-            # The first of a chunk has the longest prompt, and the last the most room.
-            if chunk and (len(chunk) + 1) * (len(prompts[chunk[0]]) + rooms[row]) > self.max_cached_tokens:
-                yield chunk
-                chunk = []
-            chunk.append(row)
-        if chunk:
-            yield chunk
+    def _runs(
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], rooms: Sequence[int]
+    ) -> Iterator[tuple[list[int], int, Decoder]]:
+        """Yield rows, how many of them run at a time, and what runs them; the longest prompts first."""
+        order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
+        if not order:
+            return
+        width = max(len(prompt) + room for prompt, room in zip(prompts, rooms, strict=True))
+        num_rows = min(len(order), self.max_rows or len(order), max(self.max_cached_tokens // width, 1))
+        slots = decoder(model, num_rows, width)
+        if slots is not None:
+            yield order, num_rows, slots
+            return
+        for _, equal in groupby(order, key=lambda row: len(prompts[row])):
+            rows = list(equal)
+            for first in range(0, len(rows), num_rows):
+                yield rows[first : first + num_rows], num_rows, EqualRows(model)
 
 
 def _rooms(model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[int]:
@@ -138,102 +144,88 @@ def _rooms(model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: S
     return [min(sampling.max_new_tokens, context - len(prompt)) for prompt in prompts]
 
 
-class _Chunk:
-    """Rows that are answered together: R of them in the batch, of the N that it began with."""
+class _Answers:
+    """Answers while they are drawn."""
 
     def __init__(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling,
-        prompts: list[Sequence[int]],
-        rooms: list[int],
-        seeds: list[int],
+        prompts: Sequence[Sequence[int]],
+        rooms: Sequence[int],
+        seeds: Sequence[int],
     ) -> None:
-        """Pad the prompts on the left, and draw every row's random numbers."""
-        self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
-        self.num_steps = max(rooms)
-        device = model.device
-        self.width = max(len(prompt) for prompt in prompts)
-        pads = [self.width - len(prompt) for prompt in prompts]
-        self.tokens = torch.tensor([[0] * n + list(p) for n, p in zip(pads, prompts, strict=True)], device=device)
-        columns = torch.arange(self.width + self.num_steps, device=device)
-        self.mask = (columns >= torch.tensor(pads, device=device)[:, None]).long()  # the answers' columns included
-        self.rooms = torch.tensor(rooms, device=device)
+        """Draw every row's random numbers."""
+        self.tokenizer, self.sampling, self.prompts, self.rooms = tokenizer, sampling, prompts, rooms
+        self.device, self.eos = model.device, eos_tokens(model, tokenizer)
         # numpy's generator takes seeds of any size; torch's CPU generator looks at their lower 32 bits only.
-        uniforms = np.stack([np.random.default_rng(seed).random(self.num_steps) for seed in seeds])
-        self.uniforms = torch.from_numpy(uniforms).to(device, _cdf_dtype(device))
-        self.eos = torch.tensor(sorted(eos_tokens(model, tokenizer)), dtype=torch.int64, device=device)
+        self.uniforms = [
+            np.random.default_rng(seed).random(room).tolist() for seed, room in zip(seeds, rooms, strict=True)
+        ]
+        self.tokens: list[list[int]] = [[] for _ in prompts]
+        self.logp: list[list[float]] = [[] for _ in prompts]
+        self.finished = [False] * len(prompts)
 
-    def run(self) -> list[Answer]:
-        """Draw a token for every row until all have ended."""
-        rows = torch.arange(len(self.tokens), device=self.tokens.device)  # int64 [R]
-        drawn = torch.zeros(len(rows), self.num_steps, dtype=torch.int64, device=rows.device)
-        logp = torch.zeros(len(rows), self.num_steps, device=rows.device)
-        lengths = torch.zeros_like(rows)
-        finished = torch.zeros_like(rows, dtype=torch.bool)
-        going = torch.ones_like(finished)  # bool [R]
-        cache = DynamicCache(config=self.model.config)
-        # A row that has reached the context's end stays until enough others have ended: it has no positions beyond.
-        positions = (self.mask.cumsum(1) - 1).clamp(0, config_context(self.model.config) - 1)
-        inputs, mask = self.tokens, self.mask
-        for step in range(self.num_steps):
-            end = self.width + step
-            logits = self._logits(inputs, positions[:, end - inputs.shape[1] : end], mask[:, :end], cache)
-            token, drawn_logp = draw(logits, self.uniforms[rows, step], self.sampling)
-            drawn[rows, step], logp[rows, step] = token, drawn_logp
-            ended = torch.isin(token, self.eos) | self._stopped(drawn[rows, : step + 1])
-            over = going & (ended | (step + 1 >= self.rooms[rows]))
-            lengths[rows] = torch.where(over, step + 1, lengths[rows])
-            finished[rows] |= over & ended
-            going = going & ~over
-            num_going = int(going.sum())
-            if not num_going:
-                break
-            if num_going <= 0.9 * len(rows):  # a cache is as dear to copy as a step is, so not for every row
-                keep = going.nonzero().flatten()
-                cache.reorder_cache(keep)  # type: ignore[arg-type]  # an int64 tensor is a LongTensor
-                rows, going, token, positions, mask = (x[keep] for x in (rows, going, token, positions, mask))
-            inputs = token[:, None]
-        if not bool(logp.isfinite().all()):
+    def draw(self, rows: Sequence[int], num_rows: int, decoder: Decoder) -> None:
+        """Answer rows, `num_rows` of them at a time."""
+        waiting = deque(rows)
+        going: list[int] = []  # the row in each place of the decoder
+        while waiting or going:
+            free = min(num_rows - len(going), len(waiting))
+            # A prompt alone is as dear as a step of all rows, so a few places stay empty until several are.
+            if free and (not going or free >= min(REFILL * num_rows, len(waiting))):
+                drawing = [waiting.popleft() for _ in range(free)]
+                going += drawing
+                logits = decoder.admit([self.prompts[row] for row in drawing])
+            else:
+                drawing = going
+                last = torch.tensor([self.tokens[row][-1] for row in going], device=self.device)
+                logits = decoder.step(last)
+            self._draw(drawing, logits)
+            over = [self.finished[row] or len(self.tokens[row]) >= self.rooms[row] for row in going]
+            if any(over):
+                num = len(going) - sum(over)
+                behind = [place for place in range(num, len(going)) if not over[place]]
+                places = [behind.pop() if over[place] else place for place in range(num)]
+                decoder.keep(places)
+                going = [going[place] for place in places]
+
+    def _draw(self, rows: Sequence[int], logits: Tensor) -> None:
+        """Draw a token for each row from logits [R, V]."""
+        uniforms = [self.uniforms[row][len(self.tokens[row])] for row in rows]
+        drawn = draw(logits, torch.tensor(uniforms, dtype=torch.float64), self.sampling)
+        for row, token, logp in zip(rows, *(x.tolist() for x in drawn), strict=True):
+            self.tokens[row].append(token)
+            self.logp[row].append(logp)
+        for row, stopped in zip(rows, self._stopped(rows), strict=True):
+            self.finished[row] = stopped or self.tokens[row][-1] in self.eos
+
+    def answers(self) -> list[Answer]:
+        """Return all of them. Raises ModelError for log-probs that are not finite."""
+        if not all(math.isfinite(x) for logp in self.logp for x in logp):
             raise ModelError("the model's log-probs are not finite: its weights are broken or have diverged")
         return [
-            Answer(tuple(t[:n]), tuple(p[:n]), f)
-            for t, p, n, f in zip(drawn.tolist(), logp.tolist(), lengths.tolist(), finished.tolist(), strict=True)
+            Answer(tuple(tokens), tuple(logp), finished)
+            for tokens, logp, finished in zip(self.tokens, self.logp, self.finished, strict=True)
         ]
 
-    def _logits(self, inputs: Tensor, positions: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
-        """Return the logits after the last column, fp32 [R, V]."""
-        output = self.model(
-            input_ids=inputs,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        if getattr(output, "past_key_values", None) is not cache:  # a state-space model, say
-            raise ModelError(
-                f"{type(self.model).__name__} keeps no cache of keys and values, which this sampler needs",
-                do="use another model, or a generator plugin that samples from this one",
-            )
-        logits: Tensor = output.logits[:, -1].float()
-        return logits
+    def _stopped(self, rows: Sequence[int]) -> list[bool]:
+        """Return which rows have just completed a stop string."""
+        if not self.sampling.stop:
+            return [False] * len(rows)
+        # A token is at least a byte, so a tail of as many tokens holds the longest stop string. It begins earlier,
+        # and what it finds is looked for in the whole answer, because half a character at its start can change
+        # how the bytes after it are read.
+        longest = max(len(stop.encode()) for stop in self.sampling.stop)
+        tails = self._decode([self.tokens[row][-longest - 32 :] for row in rows])
+        return [
+            self._has_stop(tail) and self._has_stop(self._decode([self.tokens[row]])[0])
+            for row, tail in zip(rows, tails, strict=True)
+        ]
 
-    def _stopped(self, drawn: Tensor) -> Tensor:
-        """Return which rows have just completed a stop string, bool [R]."""
-        found = torch.zeros(len(drawn), dtype=torch.bool)
-        if self.sampling.stop:
-            # A token is at least a byte, so a tail of as many tokens holds the longest stop string. It begins earlier,
-            # and what it finds is looked for in the whole answer, because half a character at its start can change
-            # how the bytes after it are read.
-            longest = max(len(stop.encode()) for stop in self.sampling.stop)
-            for row, text in enumerate(self._decode(drawn[:, -longest - 32 :])):
-                found[row] = self._has_stop(text) and self._has_stop(self._decode(drawn[row : row + 1])[0])
-        return found.to(drawn.device)
-
-    def _decode(self, tokens: Tensor) -> list[str]:
-        return list(self.tokenizer.batch_decode(tokens.tolist(), clean_up_tokenization_spaces=False))
+    def _decode(self, tokens: list[list[int]]) -> list[str]:
+        return list(self.tokenizer.batch_decode(tokens, clean_up_tokenization_spaces=False))
 
     def _has_stop(self, text: str) -> bool:
         return any(stop in text for stop in self.sampling.stop)
@@ -252,17 +244,19 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, 
 
     The log-probs are over the whole vocabulary, at the temperature (at 1 for greedy answers).
     """
-    log_probs = (logits / (sampling.temperature or 1.0)).log_softmax(-1)
+    if sampling.temperature not in (0, 1):
+        logits = logits / sampling.temperature
+    log_probs = logits.log_softmax(-1)
     if sampling.temperature == 0:
         token = log_probs.argmax(-1)
     else:
         dtype = _cdf_dtype(logits.device)
-        cumulative = restrict(log_probs.exp(), sampling.top_k, sampling.top_p).to(dtype).cumsum(-1)
+        cumulative = restrict(log_probs.exp(), sampling.top_k, sampling.top_p).cumsum(-1, dtype=dtype)
         # Below 1 by more than rounding can take back: the point stays under the total, and a token of probability 0
         # is never drawn.
-        below_one = uniforms.clamp_max(1 - torch.finfo(dtype).eps)[:, None]
+        below_one = uniforms.to(logits.device, dtype).clamp_max(1 - torch.finfo(dtype).eps)[:, None]
         token = torch.searchsorted(cumulative, below_one * cumulative[:, -1:], right=True).squeeze(-1)
-        token = token.clamp_max(logits.shape[-1] - 1)  # for NaN, which run() reports
+        token = token.clamp_max(logits.shape[-1] - 1)  # for NaN, which `answers` reports
     return token, log_probs.gather(-1, token[:, None]).squeeze(-1)
 
 

@@ -104,7 +104,7 @@ class Events:
 
     @hookspec
     def on_checkpoint(self, phase: str, step: int, path: Path) -> None:
-        """Take note of a checkpoint that stands at `path`."""
+        """Take note of a checkpoint that stands at `path`; told again when a run goes on from it."""
 
     @hookspec
     def on_run_end(self, output: Path) -> None:

@@ -16,11 +16,23 @@ RowFormat = Literal["prompt", "completion", "preference", "label", "ranked", "st
 
 
 @dataclass(frozen=True)
+class Follow:
+    """How a role that is not trained moves: after every `every` steps, to alpha * role + (1 - alpha) * itself."""
+
+    role: str
+    alpha: float = 1.0
+    every: int = 1
+
+
+@dataclass(frozen=True)
 class Role:
-    """One model of a method. A role that is not trained is frozen; `head` says what comes out of it."""
+    """One model of a method. A role that is not trained is frozen or follows; `head` says what comes out of it."""
 
     train: bool = True
     head: Literal["lm", "scalar"] = "lm"
+    follow: Follow | None = None
+    trunk: str | None = None
+    """The role (named before this one) that it shares all but its head with; both train what they share."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,10 @@ class Method(Protocol):
         """Look at the metrics of one optimizer step; True ends the passes over this batch."""
         ...
 
+    def warnings(self) -> list[str]:
+        """Return what is allowed in these settings, but probably not meant: a sentence each, said before a run."""
+        ...
+
 
 class MethodSettings(Settings):
     """The base of methods: settings, and the stages that most methods share.
@@ -165,3 +181,7 @@ class MethodSettings(Settings):
     def end_passes(self, metrics: Mapping[str, float]) -> bool:
         """Go on with the passes."""
         return False
+
+    def warnings(self) -> list[str]:
+        """Warn of nothing."""
+        return []

@@ -16,7 +16,7 @@ from alignlab.data import Split, epoch_order
 from alignlab.engine.agreement import measure
 from alignlab.engine.calibration import calibration
 from alignlab.engine.display import Display
-from alignlab.engine.files import read_json, write_json
+from alignlab.engine.files import locked, read_json, write_json
 from alignlab.engine.intervals import half_width, wilson
 from alignlab.engine.judge import true_scores
 from alignlab.engine.making import made_rows, read_about
@@ -50,6 +50,12 @@ def make_report(loaded: LoadedRecipe, pipeline: Pipeline) -> dict[str, Any] | No
     settings = loaded.recipe.report
     if settings is None:
         return None
+    with locked(pipeline.output):
+        return _report(settings, loaded, pipeline)
+
+
+def _report(settings: ReportSettings, loaded: LoadedRecipe, pipeline: Pipeline) -> dict[str, Any]:
+    """Measure every policy, unless the report that is there was made of the same."""
     finished = pipeline.finished
     names = settings.phases or [name for name, phase in finished.items() if phase.head == "lm"]
     names = [settings.baseline, *(name for name in names if name != settings.baseline)]

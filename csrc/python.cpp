@@ -1,6 +1,8 @@
 // alignlab._C: importing it registers the ops; it also says how it was built (and not when, so that builds are equal).
 #include <pybind11/pybind11.h>
 
+#include "cpu/kernels.h"
+
 #if defined(__clang__)
 #define ALIGNLAB_COMPILER "clang " __clang_version__
 #elif defined(__GNUC__)
@@ -18,8 +20,9 @@ PYBIND11_MODULE(_C, m) {
         facts["compiler"] = ALIGNLAB_COMPILER;
         facts["flags"] = ALIGNLAB_FLAGS;
         facts["torch"] = ALIGNLAB_TORCH;
-        facts["kernels"] = "cpu";
+        facts["cuda architectures"] = ALIGNLAB_CUDA_ARCHITECTURES;
+        facts["cpu capability"] = alignlab::kernels().capability;
         return facts;
       },
-      "Return the compiler, its flags, and the torch that this was built against.");
+      "Return the compiler, its flags, the torch that this was built against, and what of it this processor runs.");
 }

@@ -19,12 +19,15 @@ COMMANDS = {
     "run": "run or resume a recipe",
     "check": "check a recipe's settings, plugins and data rows, and estimate its memory; trains nothing",
     "report": "print the report of one or more runs",
+    "replay": "replay a batch whose loss or gradient was not finite: which weights, rows, tokens and terms are not",
     "judge": "measure how far a judge agrees with people's labels, or with a true reward",
     "sample": "answer prompts with the models of a run, side by side",
     "plugins": "list the installed plugins",
-    "kernels": "list the implementations of every op on this machine",
+    "kernels": "list the implementations of every op on this machine, or build the native ones",
+    "bench": "time the implementations of every op against each other on this machine",
 }
-MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full disk, a directory of others
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a quota, a limit on files
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)  # a directory of others
 RESUMABLE = ("demo", "run")
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 1
 TRACEBACK = "--traceback"
@@ -61,10 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         again = ": run the same command again to go on from the last checkpoint" if name in RESUMABLE else ""
         return _say(f"interrupted{again}", INTERRUPTED)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in MENDABLE:
-            error = AlignlabError(
-                f"cannot write: {error.strerror}", where=error.filename, do="make room there, or set another `output`"
-            )
+        if isinstance(error, OSError) and error.errno in (*FULL, *NOT_OURS):
+            do = "set `output` to a directory that you may write to"
+            if error.errno in FULL:
+                again = ", and run the same command again to go on from the last checkpoint"
+                do = f"make room there{again if name in RESUMABLE else ''}"
+            error = AlignlabError(f"cannot write: {error.strerror}", where=error.filename, do=do)
         if show_traceback:
             sys.excepthook(type(error), error, error.__traceback__)
             return USER_ERROR if isinstance(error, AlignlabError) else INTERNAL_ERROR

@@ -39,7 +39,7 @@ def run_and_report(recipe: str, overrides: list[str], until: str | None = None) 
 
     pipeline = Pipeline(loaded)
     output = pipeline.run(until)
-    report = make_report(loaded, pipeline) if until is None else None
+    report = make_report(loaded, pipeline) if until is None and pipeline.ranks.main else None
     if report is not None:
         show_report(report, output, pipeline.display)
     return report

@@ -22,6 +22,16 @@ class NewModelSettings(Settings):
     """Standard deviation of the random weights; small models learn faster with 0.05."""
 
 
+class LoRASettings(Settings):
+    """A low-rank adapter for every trained model, on a frozen base (it wants the `peft` package)."""
+
+    rank: PositiveInt = 16
+    alpha: PositiveInt = 32
+    """What the adapter adds is scaled by alpha / rank."""
+    target_modules: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
+    """The ends of the names of the layers that get one, such as [q_proj, v_proj]."""
+
+
 class ModelSettings(Settings):
     """The model that phases start from: a Hugging Face directory or hub id, or a new one."""
 
@@ -32,6 +42,8 @@ class ModelSettings(Settings):
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     gradient_checkpointing: bool = False
     trust_remote_code: bool = False
+    lora: LoRASettings | None = None
+    """Train adapters instead of whole models."""
 
     @model_validator(mode="after")
     def _one_of(self) -> "ModelSettings":
@@ -77,6 +89,24 @@ class RewardSettings(Settings):
     """Calls at the same time: above 1, each gets a part of the rows, and a function that is not async a thread."""
 
 
+class BestSettings(Settings):
+    """The metric by which an evaluation is the best, named as in metrics.jsonl: `{min: eval/loss}`, for one."""
+
+    min: Annotated[str, Field(pattern="^eval/")] | None = None
+    max: Annotated[str, Field(pattern="^eval/")] | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> "BestSettings":
+        if (self.min is None) == (self.max is None):
+            raise ValueError("wants exactly one of `min` and `max`, such as {min: eval/loss} or {max: eval/accuracy}")
+        return self
+
+    @property
+    def metric(self) -> str:
+        """Return the metric's name."""
+        return str(self.min or self.max)
+
+
 class OptimizerSettings(Settings):
     """The engine's part of a phase's `optimizer`; the other keys are the method's own."""
 
@@ -103,6 +133,12 @@ class OptimizerSettings(Settings):
     """Steps between evaluations; there is always one at the end."""
     save_every: PositiveInt | None = None
     """Steps between checkpoints; a tenth of the steps if it is not given."""
+    keep_last: PositiveInt = 2
+    """Checkpoints that are kept: the newest."""
+    keep_best: BestSettings | None = None
+    """Also save and keep the checkpoint of the best evaluation, by a metric: {min: eval/loss}, {max: eval/accuracy}."""
+    export: Literal["last", "best"] = "last"
+    """The model that the phase ends with: that of its last step, or the best one, by `keep_best`."""
     eval_limit: PositiveInt | None = None
     """Held-out rows that an evaluation looks at; all of them if it is not given."""
     log_samples: NonNegativeInt = 4
@@ -112,6 +148,8 @@ class OptimizerSettings(Settings):
     def _one_of(self) -> "OptimizerSettings":
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("wants exactly one of `steps` and `epochs`")
+        if self.export == "best" and self.keep_best is None:
+            raise ValueError("`export: best` wants `keep_best`, such as {min: eval/loss}")
         return self
 
 

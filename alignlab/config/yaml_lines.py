@@ -120,7 +120,14 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Positions]:
         raise RecipeError("the recipe holds an anchor (&) inside itself", where=str(path)) from None
     if not isinstance(values, Mapping):
         raise RecipeError(f"a recipe is a mapping of keys, and this is {values!r:.80}", where=str(path))
-    return dict(values), positions
+    return dict(_apart(values)), positions
+
+
+def _apart(value: Any) -> Any:
+    """Copy what an anchor (&) lets stand in several places, so that `--set` changes the one that it names."""
+    if isinstance(value, dict):
+        return {key: _apart(part) for key, part in value.items()}
+    return [_apart(part) for part in value] if isinstance(value, list) else value
 
 
 def parse_value(text: str) -> Any:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from functools import cache as once
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
 import alignlab
+from alignlab.atomic import whole_file
 from alignlab.batch import Sample
 from alignlab.data.example import Example
 from alignlab.data.sources import RowProblem
@@ -65,7 +65,7 @@ def tokenizer_print(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _save(path: Path, found: Sequence[Samples | RowProblem]) -> None:
-    """Write flat tokens and masks, with the rows' sample names and lengths as JSON; beside it first, then renamed."""
+    """Write flat tokens and masks, with the rows' sample names and lengths as JSON."""
     samples = [s for row in found if not isinstance(row, RowProblem) for s in row.values()]
     tensors = {
         "tokens": torch.tensor([t for s in samples for t in s.tokens], dtype=torch.int32),
@@ -78,9 +78,8 @@ def _save(path: Path, found: Sequence[Samples | RowProblem]) -> None:
         for row in found
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(tensors, beside, metadata={"rows": json.dumps(rows), "digest": _digest(tensors)})
-    beside.replace(path)
+    with whole_file(path) as beside:
+        save_file(tensors, beside, metadata={"rows": json.dumps(rows), "digest": _digest(tensors)})
 
 
 def _load(path: Path, num_rows: int) -> list[Samples | RowProblem]:

@@ -129,6 +129,8 @@ def _whole_notes(found: Examples, want: RowFormat, tokenizer: PreTrainedTokenize
         yield Note("completion taken from `chosen`")
     if found.layout == "completion" and any("label" in example.columns for example in found.good):
         yield Note("`label` is not looked at: every completion is learned from")
+    if want == "preference" and any("probability" in example.columns for example in found.good):
+        yield Note("`probability` is taken for the probability that `chosen` is the better answer")
     if any(map(_is_chat, found.good)):
         if not tokenizer.chat_template:
             yield Note("the tokenizer has no chat template: alignlab's own is used (Human: ... Assistant: ..., EOS)")

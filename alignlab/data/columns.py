@@ -27,6 +27,7 @@ LAYOUTS: dict[RowFormat, tuple[Layout, ...]] = {  # the first that fits is taken
     "ranked": ("ranked",),
     "steps": ("steps",),
 }
+OPTIONAL: dict[RowFormat, tuple[str, ...]] = {"preference": ("probability",)}  # in all rows of a source, or in none
 ANSWER_COLUMNS = frozenset(
     {"completion", "messages", "text", "chosen", "rejected", "label", "completions", "ranks", "labels"}
 )

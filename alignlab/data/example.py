@@ -89,6 +89,8 @@ def make_example(
         elif layout == "ranked":
             check_twins(list(answers.values()), row["ranks"])
     columns |= {name: answer for name, answer in answers.items() if name in row}
+    if want == "preference" and "probability" in row:
+        columns["probability"] = _probability(row["probability"])
     if layout == "label":
         columns["label"] = as_label(row["label"])
     elif layout == "ranked":
@@ -142,3 +144,15 @@ def _check_prompt(prompt: str | Turns | None, row: Mapping[str, Any], layout: La
     if layout == "pair" and "prompt" not in row:
         raise RowProblem("no `prompt`, and `chosen` and `rejected` share no beginning", "no_prompt")
     raise RowProblem("`prompt` is empty" if "prompt" in row else "no `prompt`", "no_prompt")
+
+
+def _probability(value: Any) -> float:
+    """Return P(chosen is the better answer), the soft label of a pair."""
+    try:
+        found = float("nan" if isinstance(value, bool) else value)  # a csv holds text only
+    except (TypeError, ValueError):
+        found = float("nan")
+    if not 0 <= found <= 1:
+        what = "null" if value is None else f"{value!r:.40}, wanted a number from 0 to 1"
+        raise RowProblem(f"`probability` is {what}")
+    return found

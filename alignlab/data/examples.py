@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from alignlab.data.columns import COLUMNS, LAYOUTS, Layout, find_layout
+from alignlab.data.columns import COLUMNS, LAYOUTS, OPTIONAL, Layout, find_layout
 from alignlab.data.example import Example, make_example
 from alignlab.data.sources import Changed, Mixed, RowProblem
 from alignlab.data.split import held_out_prompts
@@ -62,7 +62,7 @@ def make_examples(source: SourceRows, want: RowFormat, label: str, allow: Collec
         return Examples("prompt", [], source.problems, [])
     columns = source.columns
     layout = find_layout(columns, want, label, allow)
-    needed = [column for column in ("prompt", *COLUMNS[layout]) if column in columns]
+    needed = [column for column in ("prompt", *COLUMNS[layout], *OPTIONAL.get(want, ())) if column in columns]
     good: list[Example] = []
     bad = list(source.problems)
     notes = {what: list(where) for what, where in source.notes.items()}

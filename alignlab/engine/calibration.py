@@ -39,7 +39,8 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as lists and dicts."""
-        return {**vars(self), "bins": [vars(one) for one in self.bins]}
+        bins = [{**vars(one), "interval": [*one.interval]} for one in self.bins]
+        return {**vars(self), "interval": [*self.interval], "bins": bins}
 
     def lines(self) -> Iterator[str]:
         """Yield the lines to print."""

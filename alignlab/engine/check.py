@@ -41,6 +41,8 @@ def check(loaded: LoadedRecipe, display: Display | None = None) -> bool:
                 continue
             for line in str(split.summary).splitlines():
                 say(f"{name}: {line}")
+            for warning in phase.method.warnings():
+                say(f"{name}: warning: {warning}")
             needed = estimate(size, phase.method.roles, loaded.recipe.model, phase.optimizer.microbatch_tokens)
             say(f"{name}: {phase.method.name}, about {needed / GIB:.2f} GiB of memory")
     say("all phases can run" if good else "some phases cannot run")

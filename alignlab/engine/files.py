@@ -1,4 +1,4 @@
-"""Files of a run directory: written beside and renamed, appended line by line, locked against a second run."""
+"""Files of a run directory: read and written, appended line by line, locked against a second run."""
 
 import fcntl
 import hashlib
@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from alignlab.atomic import write_text, writing
 from alignlab.errors import CheckpointError
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside and rename, so that a reader never sees half of it."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(beside, path)
+    """Write JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -31,25 +30,28 @@ def read_json(path: Path) -> Any:
 
 def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
     """Append one line."""
-    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+    with writing(path), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def keep_until(path: Path, step: int) -> None:
-    """Drop the lines of a jsonl after `step`: a resumed run writes those steps again. Half a line goes too."""
+    """Cut a jsonl after the lines of `step`: a resumed run writes what follows again. Half a line goes too.
+
+    The file is cut in place: that takes no room, and has been done or has not.
+    """
     if not path.is_file():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").split("\n"):  # not splitlines: U+2028 may stand in an answer
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if row["step"] <= step:
-            kept.append(line + "\n")
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text("".join(kept), encoding="utf-8")
-    os.replace(beside, path)
+    end = 0
+    with path.open("rb") as file:
+        for line in file:  # as bytes: U+2028 may stand in an answer
+            try:
+                later = not line.endswith(b"\n") or json.loads(line)["step"] > step
+            except (ValueError, KeyError, TypeError):
+                later = True
+            if later:
+                break
+            end += len(line)
+    os.truncate(path, end)
 
 
 def move_aside(directory: Path) -> Path:
@@ -71,11 +73,12 @@ def locked(output: Path) -> Iterator[None]:
         raise CheckpointError(
             f"the output directory cannot be written: {error.strerror}",
             where=str(output),
-            do="set `output` to a directory that you may write to",
+            do="set `output` to a directory that you may write to and that has room",
         ) from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Not flock: processes that a reward has forked would inherit it, and hold it when this one is killed.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
             raise CheckpointError(

@@ -36,12 +36,19 @@ def model_size(path: str, trust_remote_code: bool = False) -> ModelSize:
 def estimate(size: ModelSize, roles: Mapping[str, Role], settings: ModelSettings, microbatch_tokens: int) -> int:
     """Return bytes: weights of every role, gradients and Adam's two moments of the trained ones, one microbatch.
 
+    With LoRA, all roles count as one base and an adapter for each that is trained, about 14 * rank numbers a layer and
+    hidden unit (seven square matrices); a critic from a reward model is a second base, which is not counted.
     A microbatch keeps about 17 numbers a token, layer and hidden unit for the backward pass (Korthikanti et al., 2022,
     arXiv 2205.05198, without the attention matrix and dropout masks; 1 with checkpointing), and logits and their
     gradient at every position at most.
     """
     width = torch.finfo(getattr(torch, settings.dtype)).bits // 8
-    weights = sum(width * (4 if role.train else 1) for role in roles.values()) * size.num_parameters
+    own = [role for role in roles.values() if role.trunk is None]
+    if settings.lora is None:
+        weights = sum(width * (4 if role.train else 1) for role in own) * size.num_parameters
+    else:
+        adapter = 14 * settings.lora.rank * size.num_layers * size.hidden_size
+        weights = width * size.num_parameters + sum(4 * 4 * adapter for role in own if role.train)
     kept = 1 if settings.gradient_checkpointing else 17
     activations = microbatch_tokens * size.num_layers * size.hidden_size * kept * width
     logits = 2 * 4 * microbatch_tokens * size.vocab_size if any(r.head == "lm" for r in roles.values()) else 0

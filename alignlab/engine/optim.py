@@ -31,9 +31,14 @@ class AdamW:
         return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=fused)
 
 
+def trained_parameters(models: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """Return every trained parameter once, whichever roles share it."""
+    return list(dict.fromkeys(p for model in models for p in model.parameters() if p.requires_grad))
+
+
 def parameter_groups(models: Iterable[nn.Module], weight_decay: float) -> list[dict[str, Any]]:
     """Return the trained parameters in two groups: matrices decay, vectors (norms, biases) do not."""
-    trained = [p for model in models for p in model.parameters() if p.requires_grad]
+    trained = trained_parameters(models)
     return [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 import transformers
+from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
 import alignlab
 from alignlab import builtin, ops
+from alignlab.atomic import clean, write_text
 from alignlab.config import LoadedRecipe, dump_recipe
 from alignlab.data import DEFAULT_TEMPLATE, Mixed, Split, corpus, load_split
 from alignlab.engine.base import prepare_base
@@ -26,12 +28,14 @@ from alignlab.engine.judging import JudgeLoader, phases_in
 from alignlab.engine.making import Making, is_made
 from alignlab.engine.phase import Phase
 from alignlab.engine.plan import PlannedPhase, PlannedReward, fingerprint, plan
+from alignlab.engine.ranks import Ranks
+from alignlab.engine.reference_cache import ReferenceCache
 from alignlab.engine.roles import load_roles
 from alignlab.engine.run import EngineRun
 from alignlab.engine.trackers import Tracker
 from alignlab.errors import RecipeError, did_you_mean
 from alignlab.method import RowFormat
-from alignlab.models import context_length, load_tokenizer, resolve_device
+from alignlab.models import context_length, load_tokenizer, require_peft, resolve_device
 from alignlab.plugins import Plugins
 from alignlab.rewards import RewardContext, Rewards, Weighted, same_vocabulary
 from alignlab.rewards.judges import JudgeContext
@@ -59,9 +63,12 @@ class Pipeline:
         self.recipe = loaded.recipe
         self.output = Path(loaded.recipe.output)
         self.cache = self.output / "cache"
-        self.display = display or Display()
+        self.ranks = Ranks.start()
+        self.display = (display or Display()) if self.ranks.main else Display(Console(quiet=True))
         self.plugins = Plugins(builtin)
         self.phases = plan(loaded, self.plugins)
+        if loaded.recipe.model.lora is not None:
+            require_peft()
         self.finished: dict[str, Finished] = {}
         self.made: dict[str, Path] = {}  # by phase, the directory of the rows that were made for it
         self.trackers: tuple[Tracker, ...] = tuple(
@@ -74,49 +81,60 @@ class Pipeline:
         names = [phase.settings.name for phase in self.phases]
         if until is not None and until not in names:
             raise RecipeError(f"there is no phase {until!r}", where="--until", do=did_you_mean(until, names))
-        with locked(self.output), ExitStack() as at_end:
-            (self.output / "recipe.yaml").write_text(dump_recipe(self.recipe))
+        with ExitStack() as at_end:
+            self.ranks.once(lambda: at_end.enter_context(locked(self.output)))
             manifest = self._manifest()
-            write_json(self.output / "manifest.json", manifest)
             self._say_start(manifest)
-            for tracker in self.trackers:
-                tracker.start(self.output, manifest)
-                at_end.callback(tracker.finish)
-            self.plugins.event("on_run_start", manifest=manifest)
-            for phase in self.phases[: len(names) if until is None else names.index(until) + 1]:
-                digest = self._run_phase(phase)
-                manifest["data"][phase.settings.name] = digest
+            if self.ranks.main:
+                for directory in (self.output, self.cache):
+                    clean(directory)
+                write_text(self.output / "recipe.yaml", dump_recipe(self.recipe))
                 write_json(self.output / "manifest.json", manifest)
-            self.plugins.event("on_run_end", output=self.output)
+                for tracker in self.trackers:
+                    tracker.start(self.output, manifest)
+                    at_end.callback(tracker.finish)
+                self.plugins.event("on_run_start", manifest=manifest)
+            for phase in self.phases[: len(names) if until is None else names.index(until) + 1]:
+                manifest["data"][phase.settings.name] = self._run_phase(phase)
+                if self.ranks.main:
+                    write_json(self.output / "manifest.json", manifest)
+            if self.ranks.main:
+                self.plugins.event("on_run_end", output=self.output)
         return self.output
 
     def _run_phase(self, planned: PlannedPhase) -> str:
         """Skip, resume or start one phase; return the digest of its data."""
         name = planned.settings.name
         directory = self.output / name
-        base, base_print = self._base(planned)
-        sources = tuple(self._made(planned, mixed, base, base_print) for mixed in planned.sources)
-        split = self.split(sources, planned.method.rows, base, self.cache)
+        with self.ranks.main_first():  # it makes a new model and rows, and caches tokens, for the others to read
+            base, base_print = self._base(planned)
+            sources = tuple(self._made(planned, mixed, base, base_print) for mixed in planned.sources)
+            split = self.split(sources, planned.method.rows, base, self.cache)
         wanted = fingerprint(
             base_print,
             planned.inputs(self.plugins.used()),
             split.digest,
             self._seed(planned),
-            self.recipe.model.dtype,
+            self.recipe.model.model_dump(include={"dtype", "lora"}),
             [self.finished[o].fingerprint for r in planned.rewards for o in (*r.phases, *r.judged_by)],
         )
         done = Finished(directory, wanted, planned.head)
         self.finished[name] = done
-        if self._is_done(directory, wanted):
+        if self.ranks.once(lambda: self._is_done(directory, wanted)):
             self.display.say(f"{name}: done already, its inputs did not change")
             return split.digest
         for line in str(split.summary).splitlines():
             self.display.say(f"{name}: {line}")
         directory.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
-        evaluated = self._phase(planned, done, base, split).train()
+        with self._reference_cache(planned, wanted) as cache:
+            evaluated = self._phase(planned, done, base, split, cache).train()
         seconds = time.perf_counter() - began
-        write_json(directory / "phase.json", {"fingerprint": wanted, "method": planned.method.name, "seconds": seconds})
+        if self.ranks.main:
+            about = {"fingerprint": wanted, "method": planned.method.name, "seconds": seconds}
+            write_json(directory / "phase.json", about)
+        cache.remove()
+        self.ranks.wait()
         self.display.say(f"{name}: done in {seconds:.0f} s{_measured(evaluated)}")
         found = calibration(evaluated)
         for line in found.lines() if found is not None else ():
@@ -138,11 +156,33 @@ class Pipeline:
             return False
         return found is not None and about.is_file()
 
-    def _phase(self, planned: PlannedPhase, done: Finished, base: str, split: Split) -> Phase:
+    def _reference_cache(self, planned: PlannedPhase, wanted: str) -> ReferenceCache:
+        """Return the cache of a phase's frozen roles, by its fingerprint: its bits depend on no other run.
+
+        Every rank has a file of its own; they hold the same.
+        """
+        frozen = [name for name, role in planned.method.roles.items() if not role.train and role.follow is None]
+        return ReferenceCache(self.cache / f"reference-{wanted}-{self.ranks.rank}.sqlite", frozen)
+
+    def prepared(self, name: str) -> Phase:
+        """Return a phase, ready to run, whatever is done of it; the phases that it builds on have to be finished."""
+        for planned in self.phases:
+            done = Finished(self.output / planned.settings.name, "", planned.head)
+            self.finished[planned.settings.name] = done
+            if planned.settings.name == name:
+                base, _ = self._base(planned)
+                split = self.split(planned.sources, planned.method.rows, base, self.cache)
+                return self._phase(planned, done, base, split, None)
+        raise RecipeError(f"there is no phase {name!r}", do=did_you_mean(name, self.finished))
+
+    def _phase(
+        self, planned: PlannedPhase, done: Finished, base: str, split: Split, reference_cache: ReferenceCache | None
+    ) -> Phase:
         """Load the models and rewards of a phase."""
         context = self.reward_context(planned.optimizer.microbatch_tokens)
         tokenizer = load_tokenizer(base, self.recipe.model.trust_remote_code)
-        models = load_roles(planned.method, base, self.recipe.model, self._critic_from(planned, context, tokenizer))
+        critic_from = self._critic_from(planned, context, tokenizer)
+        models = load_roles(planned.method, base, self.recipe.model, critic_from, seed=self._seed(planned))
         if split.summary.default_template:
             tokenizer.chat_template = DEFAULT_TEMPLATE  # what it is trained on goes with the exported model
         run = EngineRun(
@@ -154,6 +194,8 @@ class Pipeline:
             generator=planned.generator,
             microbatch_tokens=planned.optimizer.microbatch_tokens,
             precision=planned.optimizer.precision,
+            ranks=self.ranks,
+            reference_cache=reference_cache,
         )
         return Phase(
             name=planned.settings.name,
@@ -275,6 +317,7 @@ class Pipeline:
             "platform": platform.platform(),
             "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
             "threads": torch.get_num_threads(),
+            "ranks": self.ranks.size,
             "seed": self.recipe.seed,
             "plugins": self.plugins.used(),
             "ops": {op: ops.implementations(op) for op in ops.OPS},
@@ -283,9 +326,22 @@ class Pipeline:
 
     def _say_start(self, manifest: Mapping[str, Any]) -> None:
         names = ", ".join(phase.settings.name for phase in self.phases)
+        ranks = f"{self.ranks.size} ranks of " if self.ranks.size > 1 else ""
         self.display.say(
-            f"{self.output}: {names}; on {manifest['device']}, {manifest['threads']} threads, torch {manifest['torch']}"
+            f"{self.output}: {names}; on {ranks}{manifest['device']}, {manifest['threads']} threads, "
+            f"torch {manifest['torch']}"
         )
+        if (self.output / "manifest.json").is_file():
+            before = read_json(self.output / "manifest.json")
+            for name in ("alignlab", "torch", "transformers", "device", "threads"):
+                if before.get(name) != manifest[name]:
+                    self.display.say(
+                        f"{name} was {before.get(name)} when this run was started, and is {manifest[name]}: "
+                        "what goes on from a checkpoint will not have the bits of an unbroken run"
+                    )
+        for phase in self.phases:
+            for warning in phase.method.warnings():
+                self.display.say(f"{phase.settings.name}: warning: {warning}")
 
 
 def load_rewards(planned: tuple[PlannedReward, ...], context: RewardContext) -> Rewards | None:

@@ -81,7 +81,9 @@ class PlannedPhase:
             *(("judge", one.use) for reward in self.rewards for one in reward.judges),
             *(("judge", one.use) for mixed in self.sources for _, one in parts(mixed.settings, JudgeSettings)),
         }
-        quiet = {"eval_every", "save_every", "log_samples", "eval_limit", "microbatch_tokens"}
+        quiet = {"save_every", "keep_last", "log_samples", "microbatch_tokens"}
+        if self.optimizer.export == "last":  # otherwise the evaluations decide which model comes out
+            quiet |= {"eval_every", "eval_limit", "keep_best"}
         assert isinstance(self.method, Settings)
         return {
             "method": self.method.model_dump(mode="json"),
@@ -130,6 +132,12 @@ def _plan_phase(loaded: LoadedRecipe, plugins: Plugins, index: int) -> PlannedPh
     method, optimizer = _split_optimizer(loaded, cls, values, (*at, "optimizer"))
     sources = [plan_source(loaded, plugins, data, where) for data, where in phase_data(loaded.recipe, index)]
     rewards = plan_rewards(loaded, plugins, phase.reward, (*at, "reward"))
+    if optimizer.keep_best is not None and all(mixed.data.eval == 0 for mixed in sources):
+        raise RecipeError(
+            "`keep_best` goes by evaluations, and nothing is held out to evaluate on",
+            where=loaded.positions.where((*at, "optimizer", "keep_best")),
+            do="set `eval` in the phase's `data`, to a share such as 0.1 or a number of rows",
+        )
     if (method.rows == "prompt") != bool(rewards) and (not rewards or cls.reward is MethodSettings.reward):
         raise RecipeError(
             f"method {name!r} {'takes no' if rewards else 'wants a'} reward",
@@ -195,7 +203,11 @@ def _check_report(loaded: LoadedRecipe, plugins: Plugins, heads: Mapping[str, st
 def _code(rule: RewardRule | FunctionReward) -> str:
     """Return a hash of what a reward is made of beside its settings: a function's file, a model's directory."""
     if isinstance(rule, FunctionReward):
-        file = inspect.getsourcefile(inspect.unwrap(rule.function))
+        function = inspect.unwrap(rule.function)
+        try:
+            file = inspect.getsourcefile(function if inspect.isroutine(function) else type(function))
+        except TypeError:  # it is built into Python
+            file = None
         return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
     paths = getattr(rule, "path", None) or ()
     paths = (paths,) if isinstance(paths, str) else paths

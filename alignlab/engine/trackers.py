@@ -43,6 +43,7 @@ class TensorBoard:
             self._writers[phase] = SummaryWriter(str(self._directory / phase), purge_step=step)
         for name, value in metrics.items():
             self._writers[phase].add_scalar(name, value, step)
+        self._writers[phase].flush()  # what a kill loses of the steps before a checkpoint would never come again
 
     def finish(self) -> None:
         """Close the writers."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from alignlab.batch import Batch
 from alignlab.engine.microbatch import microbatches, num_per
+from alignlab.engine.optim import trained_parameters
+from alignlab.engine.ranks import Ranks
 from alignlab.errors import TrainingError
 from alignlab.method import Loss, Method
 
@@ -27,49 +29,64 @@ class Sums:
 
 
 def accumulate(
-    method: Method, optimize: Callable[[Batch], Loss], batch: Batch, max_tokens: int, *, backward: bool
+    method: Method,
+    optimize: Callable[[Batch], Loss],
+    batch: Batch,
+    max_tokens: int,
+    *,
+    backward: bool,
+    ranks: Ranks | None = None,
 ) -> Sums:
     """Call the optimizer stage on every microbatch; with `backward`, add up the gradients of sum / count.
 
     The count is over the whole batch and known before the first forward, so the result is the same for every
-    microbatch size, to rounding.
+    microbatch size, to rounding. Ranks take turns with the microbatches; `step` adds up their gradients.
     """
+    ranks = ranks or Ranks()
     count = num_per(batch, method.per)
     sums: dict[str, Tensor] = {}
-    for part, _ in microbatches(batch, max_tokens):
+    parts = list(microbatches(batch, max_tokens, ranks.size))
+    for part, _ in ranks.share(parts):
         loss = optimize(part)
         if backward:
             (loss.total / count).backward()
         for name, value in {"loss": loss.total, **loss.metrics}.items():
             value = value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)  # mps has no fp64
             sums[name] = sums[name] + value if name in sums else value
-    return Sums({name: float(value) for name, value in sums.items()}, count)
+    mine = {name: float(value) for name, value in sums.items()}
+    total: dict[str, float] = {}
+    for share in ranks.merge([mine], ranks.size):
+        for name, number in share.items():
+            total[name] = total.get(name, 0.0) + number
+    return Sums(total, count)
 
 
 def step(
     models: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     sums: Sums,
-    batch: Batch,
     *,
     max_grad_norm: float | None,
-    save_bad_batch: Path,
+    save_bad_batch: Callable[[float, float], Path],
+    ranks: Ranks | None = None,
 ) -> float:
     """Clip by the norm over all trained roles, step, and clear the gradients; return the norm before clipping.
 
-    A loss or a gradient that is not finite stops the run, with the batch saved (PPO.md row 22).
+    A loss or a gradient that is not finite stops the run before the step; `save_bad_batch(loss, norm)` returns where
+    the batch then is (PPO.md row 22).
     """
-    trained = [p for model in models.values() for p in model.parameters() if p.requires_grad]
+    trained = trained_parameters(models.values())
+    ranks = ranks or Ranks()
+    ranks.add_gradients(trained)
     limit = max_grad_norm if max_grad_norm is not None else math.inf
     norm = float(nn.utils.clip_grad_norm_(trained, limit))
-    if not math.isfinite(norm) or not math.isfinite(sums.values["loss"]):
-        save_bad_batch.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
-        torch.save({**tensors, "where": [record.where for record in batch.records]}, save_bad_batch)
+    loss = sums.values["loss"] / sums.count
+    if not math.isfinite(norm) or not math.isfinite(loss):
+        saved = save_bad_batch(loss, norm)
         raise TrainingError(
-            f"the loss is {sums.values['loss'] / sums.count:.4g} and the norm of its gradient {norm:.4g}",
-            where=f"the batch is saved in {save_bad_batch}",
-            do="lower `lr`, or look at the batch: torch.load(path)",
+            f"the loss is {loss:.4g} and the norm of its gradient {norm:.4g}",
+            where=f"the batch is saved in {saved}",
+            do=f"alignlab replay {saved} shows which rows, tokens and terms; most often a lower `lr` mends it",
         )
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

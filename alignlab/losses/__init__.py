@@ -4,12 +4,13 @@ Any floating dtype goes in; the arithmetic and the results are fp32 (fp64 stays 
 """
 
 from alignlab.losses.calibration import calibration_sums
-from alignlab.losses.dpo import DPOLoss, dpo
+from alignlab.losses.dpo import DPOLoss, aot_match, dpo
 from alignlab.losses.preference import all_pairs, pairwise, plackett_luce, ranked_pairs, stepwise
 
 __all__ = [
     "DPOLoss",
     "all_pairs",
+    "aot_match",
     "calibration_sums",
     "dpo",
     "pairwise",

@@ -1,28 +1,20 @@
 """Save models as plain Hugging Face directories."""
 
-import os
-import shutil
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignlab.atomic import whole_directory
 from alignlab.models.source import quiet
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
-    """Write a model and its tokenizer beside `directory`, then rename: a reader never sees half of it."""
+    """Write a model and its tokenizer to `directory`, whole or not at all."""
     if model.get_output_embeddings() is None:
         _set_pad_of_scores(model, tokenizer)
-    beside, old = (directory.with_name(f".{directory.name}.{word}") for word in ("new", "old"))
-    for path in (beside, old):
-        shutil.rmtree(path, ignore_errors=True)
-    with quiet():
+    with whole_directory(directory) as beside, quiet():
         model.save_pretrained(beside)
         tokenizer.save_pretrained(beside)
-    if directory.exists():
-        os.replace(directory, old)
-    os.replace(beside, directory)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _set_pad_of_scores(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -7,13 +7,18 @@ dtype, else reference), "reference", "native", or the name of a registered kerne
 This package imports torch and nothing else of alignlab or of its dependencies.
 """
 
-from alignlab.ops._advantages import gae, masked_whiten
-from alignlab.ops._logp import kl_divergence, kl_estimate, linear_logp, token_logp
 from alignlab.ops._native import build_facts
-from alignlab.ops._ppo import ppo_policy_loss, ppo_value_loss
-from alignlab.ops._registry import OPS, Kernel, implementations, register
+from alignlab.ops._registry import OPS, Kernel, fallbacks, implementations, register, use_backend
+from alignlab.ops.gae import gae
+from alignlab.ops.kl_divergence import kl_divergence
+from alignlab.ops.kl_estimate import kl_estimate
+from alignlab.ops.linear_logp import linear_logp
+from alignlab.ops.masked_whiten import masked_whiten
+from alignlab.ops.ppo_policy_loss import ppo_policy_loss
+from alignlab.ops.ppo_value_loss import ppo_value_loss
 from alignlab.ops.reference.ppo_policy_loss import PolicyLoss
 from alignlab.ops.reference.ppo_value_loss import ValueLoss
+from alignlab.ops.token_logp import token_logp
 
 __all__ = [
     "OPS",
@@ -21,6 +26,7 @@ __all__ = [
     "PolicyLoss",
     "ValueLoss",
     "build_facts",
+    "fallbacks",
     "gae",
     "implementations",
     "kl_divergence",
@@ -31,4 +37,5 @@ __all__ = [
     "ppo_value_loss",
     "register",
     "token_logp",
+    "use_backend",
 ]

@@ -29,3 +29,18 @@ def one_token_a_row(logits: Tensor, tokens: Tensor) -> None:
     if logits.dim() == 0 or logits.shape[:-1] != tokens.shape:
         wanted = "[..., V] and [...]"
         raise ValueError(f"logits and tokens want shapes {wanted}, got {list(logits.shape)} and {list(tokens.shape)}")
+
+
+def results(**tensors: Tensor) -> None:
+    """Want tensors that are to be written over to be results, which nobody else may be reading, and not leaves."""
+    for name, tensor in tensors.items():
+        if tensor.requires_grad and tensor.is_leaf:
+            shape = list(tensor.shape)
+            raise ValueError(f"inplace_backward writes over {name}, and this ({shape}) is a leaf, not a result")
+
+
+def same_device(**tensors: Tensor) -> None:
+    """Want all tensors to be on one device."""
+    devices = {name: str(tensor.device) for name, tensor in tensors.items()}
+    if len(set(devices.values())) > 1:
+        raise ValueError(f"all tensors want one device, got {', '.join(f'{n} on {d}' for n, d in devices.items())}")

@@ -1,6 +1,9 @@
 """Which kernels there are for an op, and which of them serves a call."""
 
-from collections.abc import Callable
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +33,8 @@ def _everything(tensor: Tensor) -> bool:
 class Kernel:
     """One implementation of an op, under a name that `backend` can ask for.
 
-    `function` takes what the op takes, without `backend`. `supports` is asked with the op's first tensor, and looks at
-    its device and dtype.
+    `function` takes what the op takes, without `backend`. `supports` is asked with each of the op's floating tensors,
+    and looks at its device and dtype.
     """
 
     op: str
@@ -41,6 +44,8 @@ class Kernel:
 
 
 _kernels: dict[str, dict[str, Kernel]] = {op: {} for op in OPS}
+_default = "auto"
+_fallbacks: Counter[tuple[str, str]] = Counter()
 
 
 def register(kernel: Kernel) -> None:
@@ -56,26 +61,64 @@ def implementations(op: str) -> tuple[str, ...]:
     return tuple(_of(op))
 
 
-def dispatch(op: str, backend: str, tensor: Tensor) -> Callable[..., Any]:
-    """Return the function that serves a call whose first tensor is `tensor`.
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Let calls that leave `backend` at "auto" take this one, in the whole process, until the block ends.
 
-    Raises ValueError when `backend` names no kernel of the op, or one that does not serve this device and dtype.
+    An op that has no backend of that name stays at "auto". Raises ValueError when no op has one.
+    """
+    global _default
+    if name != "auto" and not any(name in kernels for kernels in _kernels.values()):
+        why = f": {_native.missing}" if name == "native" else ""
+        raise ValueError(f"no op has a backend {name!r}{why}")
+    before, _default = _default, name
+    try:
+        yield
+    finally:
+        _default = before
+
+
+def fallbacks() -> dict[tuple[str, str], int]:
+    """Return how often the reference served where native was looked for, by op and reason; fp64 is not counted."""
+    return dict(_fallbacks)
+
+
+def dispatch(op: str, backend: str, *tensors: Tensor) -> Callable[..., Any]:
+    """Return the function that serves a call with these floating tensors.
+
+    Raises ValueError when `backend` names no kernel of the op, or one that does not serve a tensor's device and dtype.
     """
     kernels = _kernels[op]
+    if backend == "auto" and _default in kernels:
+        backend = _default
     if backend == "auto":
         native = kernels.get("native")
-        if native is not None and native.supports(tensor):
+        if native is not None and all(native.supports(tensor) for tensor in tensors):
             return native.function
-        if native is None and op in _native.OPS and not torch.compiler.is_compiling():
-            _native.say_missing()
+        _count_fallback(op, tensors)
         return kernels["reference"].function
     if backend not in kernels:
-        why = f" ({_native.missing})" if backend == "native" and op in _native.OPS else ""
+        why = f" ({_native.missing})" if backend == "native" and _native.missing else ""
         raise ValueError(f"{op} has no backend {backend!r}{why}; there are {', '.join(['auto', *kernels])}")
     kernel = kernels[backend]
-    if not kernel.supports(tensor):
-        raise ValueError(f"backend {backend!r} of {op} does not serve {tensor.dtype} on {tensor.device.type}")
+    for tensor in tensors:
+        if not kernel.supports(tensor):
+            raise ValueError(f"backend {backend!r} of {op} does not serve {tensor.dtype} on {tensor.device.type}")
     return kernel.function
+
+
+def _count_fallback(op: str, tensors: tuple[Tensor, ...]) -> None:
+    """Count a call that the reference serves for want of a native kernel, and say it the first time."""
+    if torch.compiler.is_compiling() or any(tensor.dtype == torch.float64 for tensor in tensors):
+        return  # fp64 is the reference's, as documented
+    if _native.missing is not None:
+        _native.say_missing()
+        _fallbacks[op, "not built"] += 1
+        return
+    reason = ", ".join(sorted({f"{tensor.dtype} on {tensor.device.type}" for tensor in tensors}))
+    if not _fallbacks[op, reason]:
+        logging.getLogger("alignlab.ops").warning("%s: the reference serves %s, native does not", op, reason)
+    _fallbacks[op, reason] += 1
 
 
 def _of(op: str) -> dict[str, Kernel]:

@@ -6,8 +6,9 @@ A reward is called as `reward(run, batch) -> float [B]`; NaN abstains. A plain f
 
 from alignlab.rewards.base import Reward, RewardContext, RewardRule
 from alignlab.rewards.compose import Rewards, Weighted
+from alignlab.rewards.ensemble import RewardEnsembleRule
 from alignlab.rewards.function import FunctionReward, import_function
-from alignlab.rewards.model import RewardEnsembleRule, RewardModelRule, score_scale
+from alignlab.rewards.model import RewardModelRule, score_scale
 from alignlab.rewards.process import ProcessRewardRule
 from alignlab.rewards.reader import same_vocabulary
 from alignlab.rewards.rules import FormatRule, LengthRule, RegexRule

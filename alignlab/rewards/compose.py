@@ -41,7 +41,7 @@ class Weighted:
         thread = not self.is_async and (self.timeout is not None or len(parts) > 1)
         return [begin(partial(self.reward, run, part), thread=thread) for part in parts]
 
-    def collect(self, calls: list[Call], num_rows: int) -> Any:
+    def collect(self, calls: list[Call]) -> Any:
         """Wait for its calls; return float [B], or whatever wrong thing came back."""
         found = [_later(call.result(self.timeout), call, self.timeout) for call in calls]
         whole = all(isinstance(part, Tensor) and part.dim() == 1 for part in found)
@@ -70,18 +70,16 @@ class Rewards:
         begun: dict[str, list[Call]] = {}
         scores: dict[str, Tensor] = {}
         try:
-            for part in sorted(self.parts, key=lambda part: not part.is_async):  # the async ones first
+            for part in (part for part in self.parts if part.is_async):
                 with self._blamed(part, run, batch):
                     begun[part.name] = part.begin(run, batch)
-                    if not part.is_async:
-                        scores[part.name] = self._checked(part, part.collect(begun[part.name], len(batch)), run, batch)
-            for part in self.parts:
-                if part.is_async:
-                    with self._blamed(part, run, batch):
-                        scores[part.name] = self._checked(part, part.collect(begun[part.name], len(batch)), run, batch)
+            for part in sorted(self.parts, key=lambda part: part.is_async):  # the async ones last
+                with self._blamed(part, run, batch):
+                    calls = begun[part.name] if part.is_async else part.begin(run, batch)
+                    scores[part.name] = self._checked(part.collect(calls), run, batch)
         finally:
             for call in (call for calls in begun.values() for call in calls):
-                call.future.cancel()  # what is done stays done
+                call.future.cancel()  # of those that are still running, if one of the rewards failed
         components = {part.name: scores[part.name] for part in self.parts}
         stacked = torch.stack([components[part.name] * part.weight for part in self.parts])  # float [R, B]
         silent = stacked.isnan().all(0)
@@ -100,6 +98,8 @@ class Rewards:
         try:
             with torch.no_grad():
                 yield
+        except torch.OutOfMemoryError:
+            raise  # which the engine explains
         except RewardError as error:
             where = error.where or f"{describe(run, batch, 0)} (the first of the batch)"
             raise RewardError(f"reward {part.name!r}: {error.what}", where=where, do=error.do) from error
@@ -110,7 +110,7 @@ class Rewards:
                 do="mend the reward; a row that it cannot score is None or NaN",
             ) from error
 
-    def _checked(self, part: Weighted, scores: Any, run: Run, batch: Batch) -> Tensor:
+    def _checked(self, scores: Any, run: Run, batch: Batch) -> Tensor:
         """Raise if what came back is not one number a row, or none of them is a number."""
         if not isinstance(scores, Tensor) or scores.shape != (len(batch),):
             came = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__

@@ -50,7 +50,8 @@ def numbers(found: Any, prompts: Sequence[Any], device: torch.device) -> Tensor:
     if isinstance(found, Tensor):
         found = found.tolist()
     if isinstance(found, str | bytes) or not isinstance(found, Sequence):
-        raise RewardError(f"it returned {found!r:.200}; wanted a list of {len(prompts)} numbers")
+        what = f"it returned {found!r:.200}; wanted a list of {len(prompts)} numbers"
+        raise RewardError(what, do="return a list with a number for each of `completions`, None to abstain")
     if len(found) != len(prompts):
         raise RewardError(
             f"it returned {len(found)} numbers for {len(prompts)} answers", do="return one for each of `completions`"

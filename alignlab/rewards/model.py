@@ -1,4 +1,4 @@
-"""Trained reward models as rewards: one, or an ensemble."""
+"""A trained reward model as a reward."""
 
 import json
 import logging
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import Field, NonNegativeFloat, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import PreTrainedModel
 from typing_extensions import Self
@@ -20,6 +20,7 @@ from alignlab.models import find, load_config, load_model, load_tokenizer, seque
 from alignlab.models.source import config_context
 from alignlab.rewards.base import RewardContext, RewardRule
 from alignlab.rewards.reader import Reader
+from alignlab.rewards.text import describe
 
 
 class RewardModelRule(RewardRule):
@@ -58,45 +59,6 @@ class RewardModelRule(RewardRule):
         return TrainedReward(model, reader, mean, std, context.microbatch_tokens)
 
 
-class RewardEnsembleRule(RewardRule):
-    """Several reward models as one: the mean of their scores, less `k` of their standard deviations.
-
-    What one member scores high by mistake the others may not, and an answer on which they disagree is worth less: this
-    holds off over-optimisation (Coste et al., 2023, arXiv 2310.02743, who take off the variance; Eisenstein et al.,
-    2023, arXiv 2312.09244). Each member is normalised as `reward_model` is. The deviation is that of the members
-    (population), and its mean over a batch is logged as disagreement/NAME.
-    """
-
-    name = "reward_ensemble"
-    from_phase: tuple[str, ...] | None = Field(default=None, alias="from")
-    path: tuple[str, ...] | None = None
-    k: NonNegativeFloat = 0.0
-    """0 is the mean."""
-    normalize: bool = True
-
-    @model_validator(mode="after")
-    def _several(self) -> Self:
-        if (self.from_phase is None) == (self.path is None):
-            raise ValueError("wants exactly one of `from` (phases that train a reward model each) and `path`")
-        members = self.from_phase or self.path or ()
-        if len(members) < 2 or len(set(members)) < len(members):
-            raise ValueError("wants a list of two reward models or more, each of them once")
-        return self
-
-    def directories(self, models: Mapping[str, Path]) -> list[str]:
-        """Return the directories or hub ids that are loaded."""
-        return [d for member in self._members() for d in member.directories(models)]
-
-    def _members(self) -> list[RewardModelRule]:
-        key = "from" if self.from_phase is not None else "path"
-        values = self.from_phase or self.path or ()
-        return [RewardModelRule.model_validate({key: value, "normalize": self.normalize}) for value in values]
-
-    def load(self, context: RewardContext) -> "Ensemble":
-        """Load every member."""
-        return Ensemble(tuple(member.load(context) for member in self._members()), self.k, context.name or self.name)
-
-
 @dataclass(frozen=True)
 class TrainedReward:
     """A loaded reward model, and the scale of its scores."""
@@ -109,25 +71,9 @@ class TrainedReward:
 
     def __call__(self, run: Run, batch: Batch) -> Tensor:
         """Score every row, float [B]."""
-        batch = self.reader.read(run, batch)
-        scores = torch.cat([sequence_scores(self.model, part) for part in in_parts(batch, self.microbatch_tokens)])
-        return (scores - self.mean) / self.std
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """Loaded rewards that are one."""
-
-    members: tuple[TrainedReward, ...]
-    k: float
-    name: str
-
-    def __call__(self, run: Run, batch: Batch) -> Tensor:
-        """Score every row, float [B]."""
-        scores = torch.stack([member(run, batch) for member in self.members])  # float [M, B]
-        deviation = scores.std(0, correction=0)
-        run.log(**{f"disagreement/{self.name}": float(deviation.mean())})
-        return scores.mean(0) - self.k * deviation
+        read = self.reader.read(run, batch)
+        scores = torch.cat([sequence_scores(self.model, part) for part in in_parts(read, self.microbatch_tokens)])
+        return (finite(scores, run, batch) - self.mean) / self.std
 
 
 def load_scorer(path: str, context: RewardContext) -> tuple[PreTrainedModel, Reader]:
@@ -149,6 +95,18 @@ def in_parts(batch: Batch, max_tokens: int) -> list[Batch]:
     """Cut a batch into parts of at most `max_tokens` tokens, padding included, in the order of its rows."""
     rows = torch.arange(len(batch), device=batch.tokens.device)
     return [batch.select(part) for part in rows.split(max(max_tokens // max(batch.tokens.shape[1], 1), 1))]
+
+
+def finite(scores: Tensor, run: Run, batch: Batch) -> Tensor:
+    """Return a model's scores. Raises RewardError for one that is not finite: a NaN of a model's is no abstention."""
+    if not bool(scores.isfinite().all()):
+        row = int((~scores.isfinite()).nonzero()[0])
+        raise RewardError(
+            f"the reward model's score is {float(scores[row])}",
+            where=describe(run, batch, row),
+            do="look at its weights, and at `dtype`; its training may have diverged",
+        )
+    return scores
 
 
 def about(path: str) -> dict[str, object]:

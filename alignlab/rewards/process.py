@@ -17,7 +17,7 @@ from alignlab.errors import RewardError
 from alignlab.method import Run
 from alignlab.models import find, hidden_states, scalar
 from alignlab.rewards.base import Reward, RewardContext, RewardRule
-from alignlab.rewards.model import about, in_parts, load_scorer
+from alignlab.rewards.model import about, finite, in_parts, load_scorer
 from alignlab.rewards.reader import Reader
 
 
@@ -74,9 +74,9 @@ class ProcessReward:
 
     def __call__(self, run: Run, batch: Batch) -> Tensor:
         """Score every row, float [B] in [0, 1]; an answer that says nothing is one empty step."""
-        batch = self.reader.retokenized(run, batch, self._steps)
-        parts = in_parts(batch, self.microbatch_tokens)
-        return torch.cat([self._score(part) for part in parts])
+        read = self.reader.retokenized(run, batch, self._steps)
+        parts = in_parts(read, self.microbatch_tokens)
+        return finite(torch.cat([self._score(part) for part in parts]), run, batch)
 
     def _steps(self, answer: str) -> tuple[str, ...]:
         return tuple(step for step in self.split.split(answer) if step and step.strip())

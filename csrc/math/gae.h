@@ -1,26 +1,22 @@
-// Generalized advantage estimation of one step (Schulman et al., 2016, arXiv 1506.02438, equations 11 and 16).
+// Generalized advantage estimation of one step (Schulman et al., 2016, arXiv 1506.02438, equations 11 and 16), as an
+// affine map of what comes from the step after it, so that steps can be composed in any grouping (a scan).
 #pragma once
 
-#if defined(__CUDACC__)
-#define ALIGNLAB_HOST_DEVICE __host__ __device__
-#else
-#define ALIGNLAB_HOST_DEVICE
-#endif
+#include "math/portable.h"
 
 namespace alignlab {
 
-// What the recursion carries from a step to the step before it: both are 0 after the last step.
+// The carry of step t is gamma * (value_t + lam * advantage_t), which is slope * (carry of step t + 1) + offset.
+// A masked step hands the carry on as it came: slope 1 and offset 0.
 template <typename T>
-struct GaeStep {
-  T advantage;
-  T value;
-};
+ALIGNLAB_MATH T gae_offset(T reward, T value, T gamma, T gamma_lam) {
+  return gamma * value + gamma_lam * (reward - value);
+}
 
-// `next` is the next step that the mask keeps, so that the recursion carries over what lies between.
+// `carry` is that of the next kept step: 0 after the last.
 template <typename T>
-ALIGNLAB_HOST_DEVICE inline GaeStep<T> gae_step(T reward, T value, GaeStep<T> next, T gamma, T lam) {
-  const T delta = reward + gamma * next.value - value;
-  return {delta + gamma * lam * next.advantage, value};
+ALIGNLAB_MATH T gae_advantage(T reward, T value, T carry) {
+  return reward - value + carry;
 }
 
 }  // namespace alignlab

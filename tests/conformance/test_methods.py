@@ -11,7 +11,8 @@ from alignlab.engine.microbatch import microbatches, minibatches
 from alignlab.engine.roles import exported_role
 from alignlab.engine.update import accumulate
 
-pytestmark = pytest.mark.parametrize("name", toy.registered())
+every_method = pytest.mark.parametrize("name", toy.registered())
+every_variant = pytest.mark.parametrize("name", toy.variants())
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,7 @@ def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
         torch.testing.assert_close(ours[key], theirs[key], rtol=1e-4, atol=1e-5 * largest, msg=key)
 
 
+@every_variant
 @pytest.mark.parametrize("max_tokens", [1, 100, 250])
 def test_the_gradient_is_the_same_for_every_microbatch_size(setup, max_tokens):
     chosen, run, batch = setup
@@ -54,6 +56,7 @@ def test_the_gradient_is_the_same_for_every_microbatch_size(setup, max_tokens):
     assert_same(gradients(chosen, run, batch), gradients(chosen, run, batch, max_tokens))
 
 
+@every_method
 @pytest.mark.parametrize(("left", "right"), [(0, 7), (5, 0), (3, 4)])
 def test_the_gradient_is_the_same_for_any_padding(setup, left, right):
     chosen, run, batch = setup
@@ -80,6 +83,7 @@ def test_the_gradient_is_the_same_for_any_padding(setup, left, right):
     assert_same(ours, theirs)
 
 
+@every_variant
 def test_the_gradient_does_not_depend_on_the_order_of_the_units(setup):
     chosen, run, batch = setup
     parts = minibatches(batch, 8, torch.Generator().manual_seed(3))
@@ -89,35 +93,43 @@ def test_the_gradient_does_not_depend_on_the_order_of_the_units(setup):
     assert_same(gradients(chosen, run, batch), gradients(chosen, run, batch.select(rows)))
 
 
+@every_method
 def test_no_gradient_comes_from_outside_what_was_acted(setup):
     chosen, run, batch = setup
-    seen: dict[str, Tensor] = {}
+    calls: list[tuple[str, Tensor, Tensor]] = []  # role, tokens [b, t] and hidden states [b, t, H] of a forward pass
 
     def keep(role):
-        def hook(module, args, output):
+        def hook(module, args, kwargs, output):
             if output.last_hidden_state.requires_grad:  # the engine also tries the head, without gradients
                 output.last_hidden_state.retain_grad()
-                seen[role] = output.last_hidden_state
+                calls.append((role, kwargs["input_ids"], output.last_hidden_state))
 
         return hook
 
     for role, model in run.models.items():
         if chosen.roles[role].train:
-            model.base_model.register_forward_hook(keep(role))
+            model.base_model.register_forward_hook(keep(role), with_kwargs=True)
     chosen.optimize(run, batch).total.backward()
-    # A token's log-prob, and the value before it, come from the position before; a row's score from its last token.
+    # A token's log-prob, and the value before it, come from the position before; a row's score from its last token,
+    # and a step's from its own end, which is what is acted there.
     before = torch.zeros_like(batch.acted)
     before[:, :-1] = batch.acted[:, 1:]
     last = torch.zeros_like(batch.acted)
     last[torch.arange(len(batch)), batch.valid.long().cumsum(1).argmax(1)] = True
-    assert seen
-    for role, hidden in seen.items():
+    assert {role for role, *_ in calls} == {role for role, asked in chosen.roles.items() if asked.train}
+    for role, tokens, hidden in calls:
+        scores = chosen.roles[role].head == "scalar" and chosen.rows != "prompt"
+        allowed = before if not scores else batch.acted if chosen.rows == "steps" else last
         used = hidden.grad.abs().sum(-1) > 0
-        allowed = last if chosen.rows == "preference" and chosen.roles[role].head == "scalar" else before
         assert used.any()
-        assert not (used & ~allowed).any(), role
+        width = tokens.shape[1]  # a pass holds some of the rows, without the columns that only pad them
+        for row, ids in zip(used, tokens, strict=True):
+            same = (batch.tokens[:, :width] == ids).all(1)
+            assert same.any()
+            assert not (row & ~allowed[same][:, :width].any(0)).any(), role
 
 
+@every_method
 def test_frozen_roles_stay_as_they_are_and_trained_ones_move(setup):
     chosen, run, batch = setup
     before = {role: [p.clone() for p in model.parameters()] for role, model in run.models.items()}
@@ -129,6 +141,7 @@ def test_frozen_roles_stay_as_they_are_and_trained_ones_move(setup):
         assert same != chosen.roles[role].train, role
 
 
+@every_method
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(base, name):
     def once(seed: int) -> dict[str, Tensor]:
         chosen = toy.method(name)
@@ -142,6 +155,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(base, name)
     assert sampled == any(not torch.equal(first[key], other[key]) for key in first)
 
 
+@every_method
 def test_a_batch_holds_tensors_with_one_row_for_each_of_its_rows(setup):
     _, _, batch = setup
     for field in fields(batch):
@@ -150,11 +164,13 @@ def test_a_batch_holds_tensors_with_one_row_for_each_of_its_rows(setup):
             assert len(value) == len(batch), field.name
 
 
+@every_method
 def test_settings_survive_a_round_trip(setup):
     chosen, _, _ = setup
     assert type(chosen)(**chosen.model_dump(mode="json")) == chosen
 
 
+@every_method
 def test_the_exported_role_is_a_trained_one(setup):
     chosen, _, _ = setup
     assert chosen.roles[exported_role(chosen.roles)].train

@@ -13,6 +13,7 @@ from alignlab.engine.display import Display
 from alignlab.engine.pipeline import Pipeline
 
 FILE = Path(__file__).parent / "losses.json"
+NAMES = [*toy.registered(), "all_pairs", "plackett_luce"]
 RECIPE = """
 output: {output}
 model: {{new: {{hidden_size: 32, num_layers: 2, num_heads: 4, vocab_size: 320, context_length: 128}}, device: cpu}}
@@ -25,6 +26,18 @@ phases:
     from: sft
     data: {{kind: preferences}}
     optimizer: {{method: reward_model, lr: 3.0e-4, steps: 50, batch_size: 8, log_samples: 0}}
+  - name: all_pairs
+    from: sft
+    data: {{kind: ranked, overlong: truncate_left}}
+    optimizer: {{method: reward_model, loss_type: all_pairs, lr: 3.0e-4, steps: 50, batch_size: 8, log_samples: 0}}
+  - name: plackett_luce
+    from: sft
+    data: {{kind: ranked, overlong: truncate_left}}
+    optimizer: {{method: reward_model, loss_type: plackett_luce, lr: 3.0e-4, steps: 50, batch_size: 8, log_samples: 0}}
+  - name: process_reward_model
+    from: sft
+    data: {{kind: steps, overlong: truncate_left}}
+    optimizer: {{method: process_reward_model, lr: 3.0e-4, steps: 50, batch_size: 8, log_samples: 0}}
   - name: ppo
     from: sft
     data: {{kind: prompts}}
@@ -49,7 +62,7 @@ def losses() -> dict[str, list[float]]:
         output = Pipeline(load_recipe(recipe), Silent()).run()
         return {
             name: [json.loads(line)["loss"] for line in (output / name / "metrics.jsonl").read_text().splitlines()]
-            for name in toy.registered()
+            for name in NAMES
         }
 
 
@@ -58,7 +71,7 @@ def found():
     return losses()
 
 
-@pytest.mark.parametrize("name", toy.registered())
+@pytest.mark.parametrize("name", NAMES)
 def test_the_first_losses_are_the_golden_ones(found, name):
     golden = json.loads(FILE.read_text())[name]
     assert len(golden) == 50

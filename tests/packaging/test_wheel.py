@@ -6,6 +6,7 @@ import zipfile
 PLUGINS = {
     "method.sft": "alignlab_rlhf.sft",
     "method.reward_model": "alignlab_rlhf.reward_model",
+    "method.process_reward_model": "alignlab_rlhf.process_reward_model",
     "method.ppo": "alignlab_rlhf.ppo",
     "method.dpo": "alignlab_dpo",
 }

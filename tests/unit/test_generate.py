@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import MambaConfig, MambaForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from alignlab.errors import DataError, ModelError
 from alignlab.generate import Sampling, TorchGenerator, draw, eos_tokens, restrict
-from alignlab.models import load_model, load_tokenizer
+from alignlab.models import decoder, load_model, load_tokenizer
+from alignlab.models.decode import Slots
 
 PROMPTS = [
     [9, 30, 41],
@@ -35,8 +43,8 @@ def llama(tmp_path):
     return load_model(path, "lm", dtype=torch.float32, device=torch.device("cpu")), load_tokenizer(path)
 
 
-def answers(loaded, prompts, seeds=None, max_cached_tokens=131072, **sampling):
-    generator = TorchGenerator(max_cached_tokens)
+def answers(loaded, prompts, seeds=None, max_cached_tokens=131072, max_rows=None, **sampling):
+    generator = TorchGenerator(max_cached_tokens, max_rows)
     return generator(*loaded, prompts, Sampling(**sampling), range(len(prompts)) if seeds is None else seeds)
 
 
@@ -81,6 +89,68 @@ def test_an_answer_does_not_depend_on_the_rows_beside_it(loaded):
         assert [a.tokens for a in others] == [a.tokens for a in together]
         assert [a.finished for a in others] == [a.finished for a in together]
     assert len({a.tokens for a in together}) == 20
+
+
+def test_an_answer_is_the_same_in_batches_of_1_8_and_64_and_in_any_order(loaded, monkeypatch):
+    monkeypatch.setattr(loaded[0].generation_config, "eos_token_id", list(range(20)))  # rows end at many lengths
+    prompts, seeds = [[9 + i % 7] * (1 + i % 9) for i in range(64)], [3 * i for i in range(64)]
+    alone = answers(loaded, prompts, seeds, max_rows=1, max_new_tokens=24)
+    assert len({len(a.tokens) for a in alone}) > 5
+    order = np.random.default_rng(0).permutation(64).tolist()
+    for max_rows in (8, 64):
+        for rows in (list(range(64)), order):
+            found = answers(
+                loaded, [prompts[i] for i in rows], [seeds[i] for i in rows], max_rows=max_rows, max_new_tokens=24
+            )
+            assert [a.tokens for a in found] == [alone[i].tokens for i in rows]
+            for a, i in zip(found, rows, strict=True):
+                assert a.logp == pytest.approx(alone[i].logp, abs=2e-5)
+
+
+def test_the_next_prompt_takes_the_place_of_a_row_that_ended(llama, monkeypatch):
+    monkeypatch.setattr(llama[0].generation_config, "eos_token_id", list(range(40)))
+    assert decoder(llama[0], 4, 40) is not None  # tried before the steps are counted
+    sizes = []
+    step = Slots.step
+    monkeypatch.setattr(Slots, "step", lambda slots, tokens: sizes.append(len(tokens)) or step(slots, tokens))
+    found = answers(llama, PROMPTS * 8, max_rows=4, max_new_tokens=24)
+    steps = sum(len(a.tokens) - 1 for a in found)  # the first token of an answer comes from its prompt's pass
+    assert sum(sizes) == steps
+    assert max(sizes) == 4
+    assert len(sizes) < 0.45 * steps  # in groups of 4 that wait for their longest answer, about 0.6
+
+
+@pytest.mark.parametrize(
+    ("config", "model_class"),
+    [
+        (BloomConfig(vocab_size=320, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.2), BloomForCausalLM),
+        (
+            MistralConfig(
+                vocab_size=320,
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                sliding_window=6,
+                initializer_range=0.2,
+            ),
+            MistralForCausalLM,
+        ),
+    ],
+    ids=["positions in the mask", "a window in every layer"],
+)
+def test_models_that_take_no_mask_for_each_row_answer_as_they_should(llama, config, model_class):
+    torch.manual_seed(0)
+    model = model_class(config).eval()
+    assert decoder(model, 2, 20) is None
+    found = answers((model, llama[1]), PROMPTS * 2, max_new_tokens=16, max_rows=3)
+    for prompt, answer in zip(PROMPTS * 2, found, strict=True):
+        assert answer.logp == pytest.approx(log_probs(model, prompt, answer), abs=2e-5)
+
+
+def test_every_kind_of_model_here_has_a_slot_for_each_row(loaded):
+    assert decoder(loaded[0], 2, 20) is not None
 
 
 def test_seeds_that_differ_in_their_upper_half_give_other_answers(llama):

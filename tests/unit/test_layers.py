@@ -19,7 +19,7 @@ else:
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    {"errors", "ops"},
+    {"errors", "ops", "atomic"},
     {"hooks", "batch"},
     {"config", "plugins"},
     {"method", "losses"},

@@ -93,10 +93,15 @@ def draw_ranking(prompt: str, settings: WorldSettings, rng: Random) -> tuple[lis
     answers: dict[str, float] = {}
     while len(answers) < num:
         answer = demonstrate(question, rng)
-        noise = -log(-log(rng.random() or 0.5))  # Gumbel's: of two answers, one wins with `label_probability`
-        answers.setdefault(answer, worth(prompt, answer, settings.labeller_bias) / settings.label_temperature + noise)
+        sure = worth(prompt, answer, settings.labeller_bias) / settings.label_temperature
+        answers.setdefault(answer, sure + gumbel(rng))
     ordered = sorted(answers, key=lambda answer: -answers[answer])
     return list(answers), [ordered.index(answer) + 1 for answer in answers]
+
+
+def gumbel(rng: Random) -> float:
+    """Draw the noise with which the larger of two values wins with the sigmoid of their difference."""
+    return -log(-log(rng.random() or 0.5))
 
 
 def draw_steps(prompt: str, rng: Random) -> tuple[list[str], list[bool]]:

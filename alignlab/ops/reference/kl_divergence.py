@@ -6,7 +6,9 @@ from torch import Tensor
 from alignlab.ops.reference.wide import wide
 
 
-def kl_divergence(logits_p: Tensor, logits_q: Tensor, *, temperature: float = 1.0) -> Tensor:
+def kl_divergence(
+    logits_p: Tensor, logits_q: Tensor, *, temperature: float = 1.0, inplace_backward: bool = False
+) -> Tensor:
     """See `alignlab.ops.kl_divergence`."""
     log_p = (wide(logits_p) / temperature).log_softmax(-1)
     log_q = (wide(logits_q) / temperature).log_softmax(-1)

@@ -7,7 +7,7 @@ from alignlab.ops.reference.wide import wide
 
 
 def token_logp(
-    logits: Tensor, tokens: Tensor, *, temperature: float = 1.0, entropy: bool = False
+    logits: Tensor, tokens: Tensor, *, temperature: float = 1.0, entropy: bool = False, inplace_backward: bool = False
 ) -> Tensor | tuple[Tensor, Tensor]:
     """See `alignlab.ops.token_logp`."""
     log_probs = (wide(logits) / temperature).log_softmax(-1)  # float [..., V]

@@ -227,6 +227,18 @@ def test_a_name_from_elsewhere_is_not_proposed_where_ours_is_unknown(load):
         load().validate(Own, {"learning_rate": 1}, ("phases", 0))
 
 
+def test_every_member_of_an_ensemble_is_a_phase_before(load):
+    members = "phases.ppo.reward=[{use: reward_ensemble, from: [rm, rn]}]"
+    with pytest.raises(RecipeError, match="there is no phase 'rn' before this") as raised:
+        load(members)
+    assert raised.value.do == "known: rm, sft"
+
+
+def test_a_phase_may_have_a_seed_of_its_own(load):
+    recipe = load("phases.rm.seed=7").recipe
+    assert [phase.seed for phase in recipe.phases] == [7 if phase.name == "rm" else None for phase in recipe.phases]
+
+
 # --set
 
 
@@ -242,6 +254,18 @@ def test_set_takes_any_yaml_and_makes_what_is_missing(load):
     assert recipe.report.data == {"limit": 7}
     assert (recipe.plugins, recipe.seed) == (["a", "b"], 3)
     assert load("model.new.num_layers=2", "model.path=null").recipe.model.new.num_layers == 2
+
+
+def test_set_changes_one_place_of_what_an_anchor_lets_stand_in_two(load):
+    text = """
+output: runs/x
+model: {path: m}
+phases:
+  - {name: rm1, seed: 1, data: {source: rows}, optimizer: &rm {method: reward_model, steps: 5}}
+  - {name: rm2, seed: 2, data: {source: rows}, optimizer: *rm}
+"""
+    recipe = load("phases.rm1.optimizer.steps=7", text=text).recipe
+    assert [phase.optimizer["steps"] for phase in recipe.phases] == [7, 5]
 
 
 def test_a_later_set_wins(load):
@@ -345,7 +369,7 @@ def test_a_wrong_value_in_the_reports_data_names_the_recipes_line(load):
 # The resolved recipe
 
 
-@pytest.mark.parametrize("path", ["recipes/hh.yaml", "alignlab/recipes/demo.yaml"])
+@pytest.mark.parametrize("path", ["recipes/hh.yaml", "recipes/reward_models.yaml", "alignlab/recipes/demo.yaml"])
 def test_the_recipes_of_the_repository_load_and_survive_a_dump(path, tmp_path):
     recipe = load_recipe(ROOT / path).recipe
     (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
@@ -362,5 +386,7 @@ def test_text_that_looks_like_something_else_survives_a_dump(load, text):
 def test_a_dump_holds_the_defaults_by_their_names_in_recipes(load):
     dumped = yaml.safe_load(dump_recipe(load().recipe))
     assert dumped["phases"][1]["from"] == "sft"
-    assert dumped["phases"][2]["reward"] == [{"use": "reward_model", "name": None, "weight": 1.0, "from": "rm"}]
+    assert dumped["phases"][2]["reward"] == [
+        {"use": "reward_model", "name": None, "weight": 1.0, "timeout": None, "concurrency": 1, "from": "rm"}
+    ]
     assert dumped["model"]["dtype"] == "float32"

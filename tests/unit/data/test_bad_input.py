@@ -148,6 +148,11 @@ def test_whole_dialogues_that_do_not_begin_with_the_prompt_are_refused(load):
         ({"ranks": [1]}, "there are 2 `completions` and 1 `ranks`"),
         ({"ranks": [1, "2"]}, "`ranks`, place 2, is text, wanted a number"),
         ({"ranks": [1, 1]}, "`ranks` prefers no answer to another"),
+        ({"ranks": [1, float("nan")]}, "`ranks`, place 2, is nan, wanted a finite number"),
+        ({"ranks": [1, True]}, "`ranks`, place 2, is true or false, wanted a number"),
+        ({"completions": [" b"], "ranks": [1]}, "`completions` holds one answer; a ranking wants two or more"),
+        ({"completions": [], "ranks": []}, "`completions` is empty"),
+        ({"completions": [" b", " b"]}, "`completions` 1 and 2 are the same, and ranked apart"),
         ({"completions": [" a", None]}, "`completions.1` is null"),
         ({"completions": None}, "`completions` is null"),
     ],
@@ -155,6 +160,50 @@ def test_whole_dialogues_that_do_not_begin_with_the_prompt_are_refused(load):
 def test_a_ranked_row_that_is_wrong_says_how(load, change, reason):
     row = {"prompt": "a", "completions": [" b", " c"], "ranks": [1, 2]}
     assert reason in refused(load, [row | change], "ranked")
+
+
+def test_a_list_of_one_answer_is_dropped_and_counted_if_the_recipe_says_so(load):
+    rows = [
+        {"prompt": "a", "completions": [" b", " c"], "ranks": [1, 2]},
+        {"prompt": "a", "completions": [" b"], "ranks": [1]},
+    ]
+    split = load(rows, "ranked", bad_rows="drop")
+    assert len(split.train) == 1
+    assert "1 row: dropped, `completions` holds one answer" in str(split.summary)
+
+
+def test_a_dropped_list_still_counts_when_prompts_are_held_out(load):
+    rows = [{"prompt": f"p{i}", "completions": [" b", " c"], "ranks": [1, 2]} for i in range(20)]
+    bad = [{**row, "completions": [" b"], "ranks": [1]} if i % 5 == 0 else row for i, row in enumerate(rows)]
+    whole = {r.columns["prompt"] for r in load(rows, "ranked", eval=0.3).eval}
+    left = {r.columns["prompt"] for r in load(bad, "ranked", eval=0.3, bad_rows="drop").eval}
+    assert left == whole - {f"p{i}" for i in range(0, 20, 5)}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"labels": [True]}, "there are 2 `completions` and 1 `labels`"),
+        ({"labels": [True, "yes"]}, "`labels`, step 2, is 'yes', wanted true or false"),
+        ({"labels": [True, -1]}, "`labels`, step 2, is -1, wanted true or false"),
+        ({"labels": [True, None]}, "`labels`, step 2, is null"),
+        ({"labels": None}, "`labels` is null"),
+        ({"labels": True}, "`labels` is true or false, wanted a list"),
+        ({"completions": [], "labels": []}, "`completions` is empty"),
+        ({"completions": ["b", " "]}, "`completions`, step 2, is empty"),
+        ({"completions": ["b", 3]}, "`completions`, step 2, is a number, wanted text"),
+        ({"completions": "b c"}, "`completions` is text, wanted a list"),
+        ({"prompt": ""}, "`prompt` is empty"),
+    ],
+)
+def test_a_row_of_steps_that_is_wrong_says_how(load, change, reason):
+    row = {"prompt": "a", "completions": ["b", "c"], "labels": [True, False]}
+    assert f"row 2: {reason}" in refused(load, [row, row | change], "steps")
+
+
+def test_steps_under_other_column_names_are_answered_with_the_renaming(load):
+    rows = [{"question": "a", "completions": ["b"], "step_labels": [True]}]
+    assert "Rename with `columns: {prompt: question, labels: step_labels}`" in refused(load, rows, "steps")
 
 
 def test_a_label_that_is_neither_true_nor_false_is_refused(load):
@@ -231,3 +280,24 @@ def test_bad_rows_of_two_sources_are_reported_together(mix, write, plain):
     paths = [write(name, [PAIR | {"chosen": None}]) for name in ("a.jsonl", "b.jsonl")]
     with pytest.raises(DataError, match=r"a\.jsonl(?s:.*)b\.jsonl"):
         load_split([mix("rows", path=str(p)) for p in paths], "preference", plain, context_length=512, seed=0)
+
+
+@pytest.mark.parametrize("value", [1.2, -0.1, float("nan"), "likely", True, None, [0.5]])
+def test_a_probability_outside_0_to_1_names_the_row(load, value):
+    text = refused(load, [{**PAIR, "probability": 0.5}, {**PAIR, "probability": value}])
+    assert "1 of 2 rows cannot be used:\n  row 2: `probability` is " in text
+
+
+def test_a_probability_is_a_number_whatever_the_file_says(load):
+    rows = [{**PAIR, "prompt": f"{i} ?", "probability": value} for i, value in enumerate([0, 1, 0.25, "0.75"])]
+    split = load(rows, "preference")
+    assert sorted(record.columns["probability"] for record in split.train) == [0, 0.25, 0.75, 1]
+    assert "`probability` is taken for the probability that `chosen` is the better answer" in str(split.summary)
+
+
+def test_a_probability_that_only_some_rows_have_names_those_without(load):
+    assert "row 2: no field `probability`" in refused(load, [{**PAIR, "probability": 0.5}, PAIR])
+
+
+def test_a_probability_means_nothing_where_there_are_no_pairs(load):
+    assert load([{"prompt": "a", "completion": " b", "probability": 7}], "completion").train

@@ -90,6 +90,34 @@ def test_a_ranked_row_has_a_sample_for_each_completion(load, plain, said):
     assert record.columns["ranks"] == [2, 1, 3]
 
 
+def test_a_row_of_steps_is_one_answer_scored_at_the_end_of_each_step(load, plain):
+    rows = [{"prompt": "what is it ?", "completions": [" a b", " c"], "labels": [1, "false"]}]
+    record = load(rows, "steps").train[0]
+    sample = record.samples["completion"]
+    assert plain.decode(sample.tokens) == "what is it ? a b\n c\n</s>"
+    ends = [i for i, acted in enumerate(sample.acted) if acted]
+    assert [plain.decode(sample.tokens[: end + 1]) for end in ends] == ["what is it ? a b\n", "what is it ? a b\n c\n"]
+    assert record.columns["labels"] == [True, False]
+
+
+def test_the_steps_of_an_answer_to_a_conversation_follow_the_templates_prompt(load, chatml):
+    rows = [{"prompt": USER, "completions": ["a b", "c"], "labels": [True, True]}]
+    sample = load(rows, "steps", chatml).train[0].samples["completion"]
+    asked = "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
+    assert chatml.decode(sample.tokens) == f"{asked}a b\nc\n<|im_end|>"
+    assert sum(sample.acted) == 2
+
+
+def test_steps_are_tokenized_apart_also_by_sentencepiece_and_without_a_prompt(load, make_tokenizer):
+    tokenizer = make_tokenizer(bos="<s>", sentencepiece=True)
+    rows = [{"prompt": "what", "completions": ["is it", "a"], "labels": [True, True]}]
+    sample = load(rows, "steps", tokenizer).train[0].samples["completion"]
+    newline = tokenizer("a\n", add_special_tokens=False)["input_ids"][-1]
+    assert [t for t, acted in zip(sample.tokens, sample.acted, strict=True) if acted] == [newline, newline]
+    bare = load([{**rows[0], "prompt": ""}], "steps", tokenizer, allow=("no_prompt",)).train[0].samples["completion"]
+    assert bare.tokens[0] == tokenizer.bos_token_id and sum(bare.acted) == 2
+
+
 @pytest.mark.parametrize(
     "row",
     [

@@ -66,6 +66,14 @@ def test_every_bad_row_is_listed_by_number_and_reason_for_every_phase(tmp_path):
     assert "dpo: " in said
 
 
+def test_a_soft_label_that_is_no_probability_is_listed_by_row(tmp_path):
+    rows = [{**GOOD, "prompt": f"how are you {i}", "probability": p} for i, p in enumerate((0.9, 1.5, 0.2))]
+    good, said = checked(tmp_path, *rows)
+    assert not good
+    assert "dpo: 1 of 3 rows cannot be used:\n  row 2: `probability` is 1.5, wanted a number from 0 to 1" in said
+    assert "3 rows read, 3 kept" in said  # SFT looks at no soft label
+
+
 def test_the_size_of_a_model_is_read_from_its_config(tmp_path):
     base = toy.base_model(tmp_path / "model")
     import torch

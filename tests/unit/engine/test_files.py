@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -31,6 +33,28 @@ def test_an_output_directory_in_use_by_another_process_is_an_error_that_names_it
         process.wait()
     with locked(tmp_path):
         pass
+
+
+def test_what_a_killed_run_has_forked_does_not_hold_its_output(tmp_path):
+    """A reward's pool of workers, say, which nobody tells that the run is gone."""
+    hold = (
+        "import os, pathlib, signal, sys, time; from alignlab.engine.files import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])):\n"
+        "    if not (child := os.fork()): os.close(1); time.sleep(60); os._exit(0)\n"
+        "    print(child, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, check=False)
+    with locked(tmp_path):
+        os.kill(int(done.stdout), signal.SIGKILL)
+
+
+def test_a_step_without_its_line_s_end_is_cut_off_and_the_file_is_cut_in_place(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}')
+    inode = path.stat().st_ino
+    keep_until(path, 2)
+    assert path.read_text() == '{"step": 1}\n'
+    assert path.stat().st_ino == inode
 
 
 def test_an_output_that_cannot_be_a_directory_is_an_error(tmp_path):

@@ -1,9 +1,12 @@
+import math
+
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignlab.batch import Batch, Sample, collate
-from alignlab.engine.microbatch import microbatches, minibatches, num_per
+from alignlab.batch import Batch, Sample, collate, cut_by_length
+from alignlab.engine.microbatch import by_length, microbatches, minibatches, num_per
 
 
 def batch_of(lengths: list[int], unit: list[int]) -> Batch:
@@ -22,6 +25,40 @@ def test_microbatches_hold_every_row_once_and_whole_units_within_the_budget(leng
             assert int((part.unit == unit).sum()) == int((batch.unit == unit).sum())
         seen += rows.tolist()
     assert sorted(seen) == list(range(len(lengths)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=20), st.integers(1, 100))
+def test_parts_by_length_hold_every_row_once_within_the_budget(lengths, budget):
+    seen = []
+    for part, rows in by_length(batch_of(lengths, [0] * len(lengths)), budget):
+        assert part.tokens.numel() <= budget or len(part) == 1
+        assert part.lengths.tolist() == [lengths[i] for i in rows]
+        seen += rows.tolist()
+    assert sorted(seen) == list(range(len(lengths)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.integers(1, 60), st.integers(20, 200))
+def test_no_other_cut_of_the_rows_costs_less(lengths, call_tokens, budget):
+    lengths = sorted(lengths, reverse=True)
+
+    def cost(sizes):
+        starts = np.cumsum([0, *sizes[:-1]])
+        tokens = [size * lengths[start] for start, size in zip(starts, sizes, strict=True)]
+        fits = all(t <= budget or size == 1 for t, size in zip(tokens, sizes, strict=True))
+        return sum(tokens) + call_tokens * len(sizes) if fits else math.inf
+
+    def cuts(num):
+        return [[num], *([*rest, last] for last in range(1, num) for rest in cuts(num - last))] if num else [[]]
+
+    assert cost(cut_by_length(lengths, budget, call_tokens)) == min(map(cost, cuts(len(lengths))))
+
+
+def test_rows_of_two_lengths_are_cut_where_padding_costs_more_than_a_call():
+    lengths = [100] * 4 + [20] * 4
+    assert cut_by_length(lengths, 10_000, call_tokens=319) == [4, 4]  # 4 rows of 80 tokens of padding
+    assert cut_by_length(lengths, 10_000, call_tokens=321) == [8]
 
 
 def test_rows_of_a_unit_keep_their_order():

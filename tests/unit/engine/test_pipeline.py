@@ -1,11 +1,9 @@
 """Whole runs, small: what is skipped, resumed, moved aside, written."""
 
 import json
-import os
-import signal
+import shlex
+import shutil
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from alignlab.config import load_recipe
 from alignlab.engine.display import Display
 from alignlab.engine.pipeline import Pipeline
-from alignlab.errors import CheckpointError, RecipeError, TrainingError
+from alignlab.errors import CheckpointError, PluginError, RecipeError, TrainingError
 from alignlab.report import make_report
 
 RECIPE = """
@@ -174,30 +172,6 @@ def test_a_phase_that_is_added_makes_no_other_run_again(tmp_path):
     assert any(line.startswith("dpo: done in") for line in lines)
 
 
-@pytest.mark.parametrize("phase", ["sft", "ppo"])
-def test_a_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path, phase):
-    _, unbroken, _ = finished
-    path = write_recipe(tmp_path)
-    metrics = tmp_path / "run" / phase / "metrics.jsonl"
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from alignlab.cli.main import main; sys.exit(main())",
-        "run",
-        str(path),
-    ]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
-            assert process.poll() is None, "it ended before it was killed"
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-    run(path)
-    for name in ("sft", "rm", "ppo", "dpo"):
-        assert same(tmp_path / "run" / name, unbroken.output / name), name
-        assert steps_of(tmp_path / "run" / name) == steps_of(unbroken.output / name)
-
-
 def test_a_run_is_the_same_for_every_microbatch_size_and_another_for_another_seed(finished, tmp_path):
     _, unbroken, _ = finished
     path = write_recipe(tmp_path)
@@ -227,6 +201,97 @@ def test_the_report_compares_policies_prompt_by_prompt(finished):
     assert json.loads((pipeline.output / "report.json").read_text()) == report
 
 
+def test_after_a_corrupt_checkpoint_is_removed_as_the_error_says_the_run_goes_on_from_the_one_before(
+    finished, tmp_path
+):
+    _, unbroken, _ = finished
+    path = write_recipe(tmp_path)
+    shutil.copytree(unbroken.output, tmp_path / "run")
+    sft = tmp_path / "run" / "sft"
+    (sft / "phase.json").unlink()
+    shutil.rmtree(sft / "model")
+    (sft / "checkpoints" / "step-000006" / "optimizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"optimizer\.json") as raised:
+        run(path)
+    command, _, then = str(raised.value.do).partition(";")
+    assert then == " the same command then goes on from step-000004"
+    subprocess.run(shlex.split(command), check=True)
+    _, lines = run(path)
+    assert "sft: goes on after step 4 of 6" in lines
+    assert same(sft, unbroken.output / "sft")
+    assert steps_of(sft) == [1, 2, 3, 4, 5, 6]
+    assert (sft / "samples.jsonl").read_bytes() == (unbroken.output / "sft" / "samples.jsonl").read_bytes()
+
+
+def test_a_run_that_goes_on_elsewhere_says_that_the_bits_will_differ(finished, tmp_path):
+    _, unbroken, _ = finished
+    shutil.copytree(unbroken.output, tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps({**manifest, "threads": 96}))
+    _, lines = run(write_recipe(tmp_path))
+    assert any(line.startswith("threads was 96 when this run was started, and is 1") for line in lines)
+
+
+WITNESS = """
+    import random
+
+    import numpy as np
+    import torch
+    from alignlab import hookimpl
+
+    drawn, told = {}, []
+
+    @hookimpl(wrapper=True)
+    def data_stage(run):
+        batch = yield
+        if run.train:
+            drawn.setdefault(run.phase, []).append((random.random(), float(np.random.rand()), float(torch.rand(1))))
+        return batch
+
+    @hookimpl
+    def on_checkpoint(phase, step):
+        told.append((phase, step))
+        if len(told) == 2:
+            raise RuntimeError("killed between the checkpoint and what hears of it")
+"""
+
+
+def test_what_a_plugin_draws_is_drawn_again_and_it_hears_of_every_checkpoint(distribution, tmp_path):
+    distribution("witness", entry_points={"witness": "witness_plugin"}, witness_plugin=WITNESS)
+    path = write_recipe(tmp_path)
+    path.write_text(path.read_text() + "plugins: [witness]\n")
+    with pytest.raises(PluginError, match="killed between"):
+        run(path)
+    import witness_plugin
+
+    display = Lines()
+    Pipeline(load_recipe(path), display).run("sft")
+    assert witness_plugin.told == [("sft", 2), ("sft", 4), ("sft", 4), ("sft", 6)]
+    broken = list(witness_plugin.drawn["sft"])
+    witness_plugin.drawn.clear()
+    Pipeline(load_recipe(path, [f"output={tmp_path / 'unbroken'}"]), display).run("sft")
+    assert broken == witness_plugin.drawn["sft"]
+    assert len(set(broken)) == 6
+
+
+def test_a_state_that_cannot_be_saved_stops_the_first_step_and_not_the_first_checkpoint(distribution, tmp_path):
+    keeper = """
+        import torch
+        from alignlab import hookimpl
+
+        @hookimpl(wrapper=True)
+        def data_stage(run):
+            run.state["seen"] = torch.zeros(1)
+            return (yield)
+    """
+    distribution("keeper", entry_points={"keeper": "keeper_plugin"}, keeper_plugin=keeper)
+    path = write_recipe(tmp_path)
+    path.write_text(path.read_text() + "plugins: [keeper]\n")
+    with pytest.raises(CheckpointError, match=r"run\.state\['seen'\]"):
+        run(path)
+    assert not (tmp_path / "run" / "sft" / "metrics.jsonl").exists()
+
+
 def test_a_corrupt_checkpoint_stops_a_resumed_run_and_loses_nothing(tmp_path):
     path = write_recipe(tmp_path)
     run(path)
@@ -245,7 +310,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_batch_saved(tmp_path):
     with pytest.raises(TrainingError, match="nan") as raised:
         run(path, "phases.sft.optimizer.lr=1.0e+30", "phases.sft.optimizer.schedule=constant")
     saved = Path(str(raised.value.where).removeprefix("the batch is saved in "))
-    assert torch.load(saved)["tokens"].shape[0] == 8
+    assert load_file(saved / "batch.safetensors")["tokens"].shape[0] == 8
 
 
 def test_a_policy_cannot_start_from_a_reward_model(tmp_path):

@@ -4,6 +4,7 @@ import toy
 
 from alignlab.batch import Record, Sample
 from alignlab.config.recipe import ModelSettings
+from alignlab.engine.microbatch import by_length
 from alignlab.engine.roles import load_roles
 from alignlab.engine.run import EngineRun
 from alignlab.engine.update import accumulate
@@ -51,6 +52,24 @@ def test_without_gradients_a_batch_larger_than_the_budget_gives_the_same_numbers
         whole = [run.logp("policy", batch), run.value("critic", batch), run.sequence_score("critic", batch)]
     for ours, theirs in zip(parts, whole, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_rows_of_many_lengths_have_the_gradient_of_the_padded_batch(base):
+    chosen = toy.method("dpo")
+    run = toy.run_for(base, chosen)
+    batch = chosen.data(run, toy.split_for(base, "preference").train[:8])
+    model = run.models["policy"]
+    assert len(list(by_length(batch, 100_000))) > 2
+    weights = torch.rand(batch.tokens.shape, generator=torch.Generator().manual_seed(0))
+    (run.logp("policy", batch) * weights).sum().backward()
+    ours = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    logits = model(input_ids=batch.tokens, attention_mask=batch.valid.long()).logits[:, :-1]
+    logp = logits.log_softmax(-1).gather(-1, batch.tokens[:, 1:, None]).squeeze(-1)
+    (logp * weights[:, 1:])[batch.acted[:, 1:]].sum().backward()
+    for found, parameter in zip(ours, model.parameters(), strict=True):
+        scale = float(parameter.grad.abs().max())
+        torch.testing.assert_close(found, parameter.grad, rtol=0, atol=1e-5 * scale)
 
 
 def test_the_kl_to_itself_is_zero_and_to_another_model_what_the_formula_says(base):

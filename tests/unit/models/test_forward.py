@@ -56,6 +56,20 @@ def test_padding_on_either_side_changes_no_hidden_state(directory, load, left, r
     torch.testing.assert_close(hidden_states(model, padded)[padded.valid], alone, rtol=0, atol=5e-6)
 
 
+def test_no_mask_is_given_where_all_padding_is_on_the_right(llama, load, monkeypatch):
+    model = load(llama)
+    masks = []
+    forward = model.base_model.forward
+    monkeypatch.setattr(
+        model.base_model, "forward", lambda **inputs: masks.append(inputs.get("attention_mask")) or forward(**inputs)
+    )
+    batch = batch_of(ROWS)
+    hidden_states(model, batch)
+    hidden_states(model, moved(batch, 0, 2))
+    assert masks[0] is None
+    assert masks[1] is not None
+
+
 def test_padding_changes_no_gradient(directory, load):
     model = load(directory)
     batch = batch_of(ROWS)

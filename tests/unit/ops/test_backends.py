@@ -1,11 +1,16 @@
 import json
+import logging
+import os
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 import torch
 
 from alignlab import ops
+
+native = pytest.mark.skipif("native" not in ops.implementations("gae"), reason="alignlab was built without csrc/")
 
 WITHOUT_EXTENSION = """
 import importlib.util, sys
@@ -21,7 +26,7 @@ try:
     ops.gae(ones, ones, mask, backend="native")
 except ValueError as error:
     print(error)
-print(ops.implementations("gae"))
+print(ops.implementations("gae"), ops.fallbacks())
 """
 
 
@@ -56,14 +61,51 @@ def test_a_registered_kernel_serves_by_name_where_it_says_it_does(monkeypatch):
         ops.register(ops.Kernel("masked_whiten", "flat", flat))
 
 
-def test_without_the_extension_the_reference_serves_and_says_so_once():
-    run = subprocess.run([sys.executable, "-c", WITHOUT_EXTENSION], capture_output=True, text=True, check=True)
+def test_without_the_extension_the_reference_serves_and_says_so_once(tmp_path):
+    environment = os.environ | {"ALIGNLAB_CACHE": str(tmp_path)}  # where nothing was built
+    command = [sys.executable, "-c", WITHOUT_EXTENSION]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     values, native, names = run.stdout.splitlines()[:3], *run.stdout.splitlines()[3:]
     assert values == ["[[3.0, 2.0, 1.0]]"] * 3
     assert "gae has no backend 'native' (alignlab was installed without its C++ extension" in native
-    assert names == "('reference',)"
+    assert names == "('reference',) {('gae', 'not built'): 3}"
     assert run.stderr.count("installed without its C++ extension") == 1
-    assert "--no-build-isolation" in run.stderr
+    assert "alignlab kernels build" in run.stderr
+
+
+@native
+def test_auto_is_native_where_it_serves_and_reference_for_fp64_without_a_word(caplog):
+    before = ops.fallbacks()
+    logits, tokens = torch.randn(2, 9), torch.tensor([0, 8])
+    assert ops.token_logp(logits.requires_grad_(), tokens).grad_fn.name() != "SqueezeBackward1"
+    assert ops.token_logp(logits.double(), tokens).dtype == torch.float64
+    assert ops.fallbacks() == before
+    with pytest.raises(ValueError, match=r"backend 'native' of token_logp does not serve torch.float64 on cpu"):
+        ops.token_logp(logits.double(), tokens, backend="native")
+
+
+@native
+def test_a_fallback_is_counted_and_said_once(caplog, monkeypatch):
+    monkeypatch.setattr("alignlab.ops._registry._fallbacks", Counter())
+    logits, tokens = torch.randn(2, 9, device="meta"), torch.zeros(2, dtype=torch.long, device="meta")
+    with caplog.at_level(logging.WARNING, "alignlab.ops"):
+        for _ in range(3):
+            ops.token_logp(logits, tokens)
+    assert ops.fallbacks() == {("token_logp", "torch.float32 on meta"): 3}
+    assert [r.getMessage() for r in caplog.records] == [
+        "token_logp: the reference serves torch.float32 on meta, native does not"
+    ]
+
+
+@native
+def test_use_backend_sets_what_auto_means_and_no_more():
+    logits, tokens = torch.randn(2, 9, requires_grad=True), torch.tensor([0, 8])
+    with ops.use_backend("reference"):
+        assert ops.token_logp(logits, tokens).grad_fn.name() == "SqueezeBackward1"
+        assert ops.token_logp(logits, tokens, backend="native").grad_fn.name() != "SqueezeBackward1"
+    assert ops.token_logp(logits, tokens).grad_fn.name() != "SqueezeBackward1"
+    with pytest.raises(ValueError, match="no op has a backend 'trition'"), ops.use_backend("trition"):
+        pass
 
 
 def test_ops_need_nothing_but_torch():

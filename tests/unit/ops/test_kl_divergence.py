@@ -5,6 +5,8 @@ import torch
 
 from alignlab.ops import kl_divergence
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 INF = torch.inf
 
 

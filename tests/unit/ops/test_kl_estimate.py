@@ -5,6 +5,8 @@ import torch
 
 from alignlab.ops import kl_divergence, kl_estimate
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 
 @pytest.mark.parametrize(("kind", "value"), [("k1", 0.5), ("k2", 0.125), ("k3", math.exp(-0.5) - 1 + 0.5)])
 def test_each_kind_is_its_formula(kind, value):

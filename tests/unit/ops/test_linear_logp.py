@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from alignlab.ops import linear_logp, token_logp
+from alignlab.ops import implementations, linear_logp, token_logp
 from alignlab.ops.reference.linear_logp import linear_logp as chunked
+
+pytestmark = pytest.mark.usefixtures("each_backend")
 
 
 def inputs(num_rows=11, width=4, vocab=13, dtype=torch.float64):
@@ -54,13 +56,24 @@ def test_gradients_of_many_chunks_add_up_in_fp32():
     torch.testing.assert_close(weight.grad.double(), exact.grad, rtol=2**-8, atol=1e-3)
 
 
-def test_half_precision_gives_fp32_log_probs_that_autocast_does_not_round():
-    hidden, weight, bias, tokens = inputs(dtype=torch.bfloat16)
+def test_autocast_does_not_round_the_products_of_fp32():
+    hidden, weight, bias, tokens = inputs(dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logp, entropy = linear_logp(hidden, weight, tokens, bias=bias, entropy=True)
     truth = token_logp(hidden.double() @ weight.double().T + bias.double(), tokens)
     assert logp.dtype == entropy.dtype == torch.float32
     torch.testing.assert_close(logp.double(), truth, atol=1e-5, rtol=1e-5)
+
+
+def test_half_precision_gives_fp32_log_probs_of_logits_that_are_exact_or_rounded_once(each_backend):
+    hidden, weight, bias, tokens = inputs(dtype=torch.bfloat16)
+    logp, entropy = linear_logp(hidden, weight, tokens, bias=bias, entropy=True)
+    logits = hidden.double() @ weight.double().T + bias.double()
+    rounds = each_backend == "auto" and "native" in implementations("linear_logp")
+    truth, true_entropy = token_logp(logits.bfloat16().double() if rounds else logits, tokens, entropy=True)
+    assert logp.dtype == entropy.dtype == torch.float32
+    torch.testing.assert_close(logp.double(), truth, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(entropy.double(), true_entropy, atol=1e-5, rtol=1e-5)
 
 
 def test_no_rows_give_no_log_probs_and_a_zero_gradient():

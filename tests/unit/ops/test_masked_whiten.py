@@ -3,6 +3,8 @@ import torch
 
 from alignlab.ops import masked_whiten
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 
 def test_kept_elements_get_mean_0_and_population_variance_1():
     x, mask = torch.randn(4, 9, dtype=torch.float64) * 5 + 3, torch.rand(4, 9) < 0.6

@@ -5,6 +5,8 @@ import torch
 
 from alignlab.ops import ppo_policy_loss
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 
 def loss_of(ratio, advantage, **settings):
     """One token: its ratio, and the gradient of the loss with respect to its log-prob."""

@@ -3,6 +3,8 @@ import torch
 
 from alignlab.ops import ppo_value_loss
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 
 def loss_of(value, old_value, target, **settings):
     """One token: the loss, and its gradient with respect to the value."""

@@ -5,6 +5,8 @@ import torch
 
 from alignlab.ops import token_logp
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 INF = torch.inf
 
 

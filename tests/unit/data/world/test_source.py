@@ -1,11 +1,15 @@
 import hashlib
+from random import Random
 
 import pytest
 from pydantic import ValidationError
 
 from alignlab.data.world import World, WorldSettings
+from alignlab.data.world.labels import label_probability, worth
+from alignlab.data.world.reward import true_reward
+from alignlab.data.world.source import gumbel
 
-KINDS = ("demonstrations", "preferences", "prompts")
+KINDS = ("demonstrations", "preferences", "prompts", "ranked", "steps")
 
 
 def load(kind: str, **settings: int) -> list[tuple[str, dict]]:
@@ -25,7 +29,7 @@ def test_rows_are_the_same_in_every_process_and_python():
 
 def test_all_kinds_are_about_the_same_prompts_in_the_same_order():
     prompts = [[row["prompt"] for _, row in load(kind, num_rows=250, num_prompts=100)] for kind in KINDS]
-    assert prompts[0] == prompts[1] == prompts[2]
+    assert all(found == prompts[0] for found in prompts)
     assert prompts[0][:100] == prompts[0][100:200]
     assert prompts[0][200:] == prompts[0][:50]
 
@@ -54,3 +58,32 @@ def test_a_preference_is_never_between_two_equal_answers():
 def test_more_prompts_than_the_grammar_is_meant_to_give_are_refused():
     with pytest.raises(ValidationError, match="less than or equal to 4000"):
         WorldSettings(kind="prompts", num_prompts=4001)
+
+
+def test_a_ranked_row_holds_different_answers_and_a_place_for_each():
+    rows = [row for _, row in load("ranked", num_rows=300, num_answers=5)]
+    assert {len(row["ranks"]) for row in rows} == {2, 3, 4, 5}
+    for row in rows:
+        said = [answer[-1]["content"] for answer in row["completions"]]
+        assert len(set(said)) == len(said)
+        assert sorted(row["ranks"]) == list(range(1, len(said) + 1))
+
+
+def test_one_answer_is_ranked_above_another_as_often_as_a_labeller_prefers_it():
+    first, second = "It is eight.", "The answer is five."
+    prompt = next(row["prompt"][-1]["content"] for _, row in load("prompts") if "one plus four" in str(row["prompt"]))
+    expected = label_probability(prompt, first, second)
+    settings, rng, wins = WorldSettings(kind="ranked"), Random(0), 0
+    worths = [worth(prompt, answer, settings.labeller_bias) / settings.label_temperature for answer in (first, second)]
+    for _ in range(4000):
+        wins += worths[0] + gumbel(rng) > worths[1] + gumbel(rng)
+    assert 0.001 < expected < 0.2
+    assert wins / 4000 == pytest.approx(expected, abs=0.02)
+
+
+def test_a_step_is_right_unless_it_lowers_the_true_reward():
+    for _, row in load("steps", num_rows=200):
+        prompt, steps = row["prompt"][-1]["content"], row["completions"]
+        values = [true_reward(prompt, " ".join(steps[:num])) for num in range(len(steps) + 1)]
+        assert row["labels"] == [values[i + 1] >= values[i] for i in range(len(steps))]
+        assert all(step.endswith((".", "!", "?")) for step in steps)

@@ -1,17 +1,11 @@
-"""From rewards and values to advantages."""
+"""Generalized advantage estimation."""
 
 import torch
 from torch import Tensor
 
 from alignlab.ops import _checks, _native
 from alignlab.ops._registry import Kernel, dispatch, register
-from alignlab.ops.reference import gae as _gae
-from alignlab.ops.reference import masked_whiten as _masked_whiten
-
-register(Kernel("gae", "reference", _gae.gae))
-if _native.missing is None:
-    register(Kernel("gae", "native", _native.gae, _native.serves_cpu))
-register(Kernel("masked_whiten", "reference", _masked_whiten.masked_whiten))
+from alignlab.ops.reference import gae as _reference
 
 
 def gae(
@@ -29,7 +23,8 @@ def gae(
     if rewards.dim() != 2:
         raise ValueError(f"rewards wants shape [B, T], got {list(rewards.shape)}")
     _checks.same_shape("rewards", rewards, values=values, mask=mask)
-    function = dispatch("gae", backend, rewards)
+    _checks.same_device(rewards=rewards, values=values, mask=mask)
+    function = dispatch("gae", backend, rewards, values)
     with torch.no_grad():
         result: tuple[Tensor, Tensor] = function(
             rewards.detach(), values.detach(), mask.bool(), gamma=float(gamma), lam=float(lam)
@@ -37,14 +32,17 @@ def gae(
     return result
 
 
-def masked_whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True, backend: str = "auto") -> Tensor:
-    """Scale the elements that the mask keeps to variance 1 and, with `shift_mean`, to mean 0.
+def _native_gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    advantages, returns = torch.ops.alignlab.gae(rewards, values, mask, gamma, lam)
+    return advantages, returns
 
-    Both [...], and so is the result, which is 0 where masked. The variance is the population's, over all kept elements
-    together; 1e-8 is added to it, so that one kept element (or equal ones) stays finite. Raises ValueError for shapes
-    that differ.
-    """
-    _checks.floating(x=x)
-    _checks.same_shape("x", x, mask=mask)
-    result: Tensor = dispatch("masked_whiten", backend, x)(x, mask.bool(), shift_mean=shift_mean)
-    return result
+
+def _fake(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    advantages = rewards.new_empty(rewards.shape, dtype=torch.float32)
+    return advantages, torch.empty_like(advantages)
+
+
+register(Kernel("gae", "reference", _reference.gae))
+if _native.missing is None:
+    register(Kernel("gae", "native", _native_gae, _native.serves("gae")))
+    torch.library.register_fake("alignlab::gae", _fake)

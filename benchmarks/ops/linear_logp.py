@@ -1,0 +1,5 @@
+"""linear_logp: ours against our reference, torch.compile of it, and peers. See conftest.py."""
+
+
+def test_linear_logp(compare, workload):
+    compare(workload)

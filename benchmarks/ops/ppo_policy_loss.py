@@ -1,0 +1,5 @@
+"""ppo_policy_loss: ours against our reference, torch.compile of it, and peers. See conftest.py."""
+
+
+def test_ppo_policy_loss(compare, workload):
+    compare(workload)

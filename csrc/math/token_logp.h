@@ -1,0 +1,30 @@
+// The log-prob of one token, and the gradient of log-prob and entropy with respect to one logit.
+#pragma once
+
+#include "math/portable.h"
+
+namespace alignlab {
+
+// z is logit / temperature. The maximum goes first: z - (max + log_sum) would round twice at the size of max.
+template <typename T>
+ALIGNLAB_MATH T logp_of(T z, T max, T log_sum) {
+  return z - max - log_sum;
+}
+
+// With e = exp(z - max) of a logit, the gradient with respect to it is e * (offset + slope * (z - max)), and for the
+// drawn token grad_logp / temperature is added. It follows from d logp / dz = [drawn] - p and
+// d entropy / dz = -p * (log p + entropy), with p = e / sum and log p = z - max - log_sum.
+template <typename T>
+struct LogpGradient {
+  T slope;
+  T offset;
+};
+
+template <typename T>
+ALIGNLAB_MATH LogpGradient<T> logp_gradient(
+    T grad_logp, T grad_entropy, T entropy, T log_sum, T inverse_sum, T inverse_temperature) {
+  const T factor = inverse_sum * inverse_temperature;
+  return {-grad_entropy * factor, -(grad_logp + grad_entropy * (entropy - log_sum)) * factor};
+}
+
+}  // namespace alignlab
