@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup demo demo-seeds demo-ai-seeds hh-splits kills golden bench bench-ops sanitize test lint format
+.PHONY: setup demo demo-seeds demo-ai-seeds hh-splits kills golden bench bench-ops sanitize cuda-check gpu test lint format
 
 setup: $(INSTALLED)
 
@@ -60,6 +60,15 @@ bench-ops: setup
 # them, so that only what csrc/ does is seen; leaks are Python's.
 sanitize: setup
 	$(BIN)/python tests/sanitize.py
+
+# The CUDA sources compile for sm_80 and sm_90, and no kernel spills registers. Needs nvcc, and no GPU.
+cuda-check: setup
+	$(BIN)/python tests/gpu/compiled.py
+
+# On a machine with a GPU: build, test, time, and write benchmarks/results/<device>.json. It takes the Python that is
+# there, because a machine with a GPU often has its own torch, and no network.
+gpu:
+	$(PYTHON) tests/gpu/run.py
 
 # After a change that is meant to move the losses.
 golden: setup
