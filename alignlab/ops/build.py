@@ -261,6 +261,8 @@ def _ninja(directory: Path, sources: Sequence[Path], commands: dict[str, list[st
     (directory / "log.txt").write_text(done.stdout + done.stderr)
     if done.returncode != 0:
         raise BuildError(f"the compiler failed:\n{(done.stdout + done.stderr).strip()[-4000:]}")
+    for part in objects if library is not None else ():
+        (directory / part).unlink()
 
 
 def _jobs() -> list[str]:

@@ -13,7 +13,7 @@ from peers import PEERS
 from alignlab.ops import bench, workloads
 
 REFERENCE, OURS = "reference", "native"
-SECONDS = float(os.environ.get("ALIGNLAB_BENCH_SECONDS", "4"))  # for all contenders of a workload together
+SECONDS = float(os.environ.get("ALIGNLAB_BENCH_SECONDS", "2.5"))  # for all contenders of a workload together
 MAX_ROUNDS = 40
 
 

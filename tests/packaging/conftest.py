@@ -61,6 +61,18 @@ def fresh_venv(tmp_path):
     return FreshVenv(tmp_path / "venv")
 
 
+@pytest.fixture
+def build_wheel():
+    """Build a wheel with the tools of this environment; return it and what the build said."""
+
+    def build(source, python=sys.executable, **environment):
+        command = [python, "-c", "from setuptools.build_meta import build_wheel; print(build_wheel('dist'))"]
+        done = run(*command, cwd=source, **environment)
+        return source / "dist" / done.stdout.splitlines()[-1], done.stderr
+
+    return build
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """The sdist, and the wheel that is built from it (not from the tree)."""

@@ -9,15 +9,7 @@ from pathlib import Path
 
 import pytest
 
-BUILD_WHEEL = "from setuptools.build_meta import build_wheel; print(build_wheel('dist'))"
 SITE_PACKAGES = Path(next(path for path in sys.path if path.endswith("site-packages")))
-
-
-def build_wheel(source, python=sys.executable, **environment):
-    command = [str(python), "-c", BUILD_WHEEL]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, env=os.environ | environment)
-    assert done.returncode == 0, done.stderr
-    return source / "dist" / done.stdout.splitlines()[-1], done.stderr
 
 
 def serves_the_reference(wheel, fresh_venv):
@@ -35,7 +27,7 @@ print(ops.gae(torch.ones(1, 3), torch.zeros(1, 3), torch.ones(1, 3).bool(), lam=
     assert "alignlab was installed without its C++ extension: the reference ops serve" in done.stderr
 
 
-def test_without_torch_the_wheel_is_pure_and_the_reference_serves(source, fresh_venv):
+def test_without_torch_the_wheel_is_pure_and_the_reference_serves(source, fresh_venv, build_wheel):
     # As in pip's build isolation: the build tools are there, and torch is not. Linked, so that nothing is downloaded.
     for tool in ("setuptools", "_distutils_hack", "wheel", "packaging", "tomli"):
         for path in SITE_PACKAGES.glob(f"{tool}*"):
@@ -46,7 +38,7 @@ def test_without_torch_the_wheel_is_pure_and_the_reference_serves(source, fresh_
     serves_the_reference(wheel, fresh_venv)
 
 
-def test_without_a_compiler_the_wheel_is_pure_and_the_reference_serves(source, fresh_venv):
+def test_without_a_compiler_the_wheel_is_pure_and_the_reference_serves(source, fresh_venv, build_wheel):
     wheel, said = build_wheel(source, CXX="no-such-compiler")
     assert wheel.name.endswith("-py3-none-any.whl")
     assert "there is no C++ compiler (no-such-compiler)" in said
@@ -54,7 +46,7 @@ def test_without_a_compiler_the_wheel_is_pure_and_the_reference_serves(source, f
 
 
 @pytest.mark.skipif(os.name == "nt", reason="CXX is not asked there")
-def test_a_compiler_that_fails_ends_in_an_install_without_the_extension(source, fresh_venv):
+def test_a_compiler_that_fails_ends_in_an_install_without_the_extension(source, fresh_venv, build_wheel):
     wheel, said = build_wheel(source, CXX=shutil.which("false"))
     assert "the extension was not built, the reference ops will serve" in said
     serves_the_reference(wheel, fresh_venv)

@@ -36,9 +36,7 @@ def environment(tmp_path):
     return {"ALIGNLAB_CACHE": str(tmp_path / "cache"), "PATH": path}
 
 
-def test_kernels_build_compiles_what_a_wheel_was_built_without(source, fresh_venv, environment):
-    from test_build import build_wheel
-
+def test_kernels_build_compiles_what_a_wheel_was_built_without(source, fresh_venv, environment, build_wheel):
     wheel, _ = build_wheel(source, CXX="no-such-compiler")
     fresh_venv.install(wheel)
     fresh_venv.see_dependencies()

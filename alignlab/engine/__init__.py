@@ -1,0 +1,1 @@
+"""What turns a recipe into runs: phases, microbatches, checkpoints."""
