@@ -4,6 +4,9 @@ import tarfile
 import zipfile
 
 PLUGINS = {
+    "data.ai_feedback": "alignlab_rlaif",
+    "data.critique_revision": "alignlab_cai",
+    "reward.judge": "alignlab_rlaif",
     "method.sft": "alignlab_rlhf.sft",
     "method.reward_model": "alignlab_rlhf.reward_model",
     "method.process_reward_model": "alignlab_rlhf.process_reward_model",
