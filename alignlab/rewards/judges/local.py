@@ -32,6 +32,7 @@ class LocalJudgeRule(JudgeRule):
     """
 
     name = "local"
+    head = "lm"
     from_phase: str | None = Field(default=None, alias="from")
     path: str | None = None
     template: str | None = None
