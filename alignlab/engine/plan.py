@@ -109,6 +109,7 @@ def plan(loaded: LoadedRecipe, plugins: Plugins) -> list[PlannedPhase]:
                 do="set `from` to a phase that makes a language model",
             )
         _check_rewards(loaded, phase.rewards, heads, (*at, "reward"))
+        _check_judges(loaded, plugins, phase, heads, at)
     if loaded.recipe.model.new is not None and any(hasattr(mixed.source, "make") for mixed in phases[0].sources):
         raise RecipeError(
             "a new model's tokenizer is made from the first phase's rows, and those are made with a model",
@@ -171,6 +172,24 @@ def _check_rewards(
                 f"phase {origin!r} makes a language model, not a reward model",
                 where=loaded.positions.where((*at, index, "from")),
                 do=f"phases that make one: {', '.join(n for n, head in heads.items() if head == 'scalar') or 'none'}",
+            )
+
+
+def _check_judges(
+    loaded: LoadedRecipe, plugins: Plugins, phase: PlannedPhase, heads: Mapping[str, str], at: tuple[str | int, ...]
+) -> None:
+    """Check that judges which are a phase's model are of the kind that they take."""
+    judges = [one for reward in phase.rewards for one in reward.judges]
+    judges += [one for mixed in phase.sources for _, one in parts(mixed.settings, JudgeSettings)]
+    for one in judges:
+        origin = one.own.get("from")
+        wanted = None if ":" in one.use else getattr(plugins.get("judge", one.use), "head", None)
+        if origin is not None and wanted is not None and heads[origin] != wanted:
+            makes = "a reward model" if heads[origin] == "scalar" else "a language model"
+            raise RecipeError(
+                f"judge {one.use!r} cannot be phase {origin!r}, which makes {makes}",
+                where=loaded.positions.where(at),
+                do=f"take `use: {'reward_model' if heads[origin] == 'scalar' else 'local'}`, or another phase",
             )
 
 

@@ -1,5 +1,5 @@
-// How many blocks of how many threads a kernel gets. It follows from the shapes alone, so that sums have the same bits on
-// every device.
+// How many blocks of how many threads a kernel gets. It follows from the shapes alone, so that sums have the same bits
+// on every device.
 #pragma once
 
 #include <algorithm>

@@ -18,8 +18,8 @@ using torch::stable::Tensor;
 
 constexpr int64_t kPairThreads = 256;  // a thread works on two rows at once, and has registers for it
 
-// Sums of exp(z - base) of p and of q, and of exp(z_p - base_p) * ((z_p - base_p) - (z_q - base_q)): relative to bases of
-// their own, so that logits with a large common offset do not cancel.
+// Sums of exp(z - base) of p and of q, and of exp(z_p - base_p) * ((z_p - base_p) - (z_q - base_q)): relative to bases
+// of their own, so that logits with a large common offset do not cancel.
 struct RunningKl {
   RunningSoftmax<false> p;
   RunningSoftmax<false> q;

@@ -5,8 +5,8 @@
 
 namespace alignlab::cuda {
 
-// Outputs that are null are left out; an output may be an input. `f.at(first, x, y)` fills y[output][i] from x[input][i]
-// for as many elements as the arrays hold, which are those from `first` on.
+// Outputs that are null are left out; an output may be an input. `f.at(first, x, y)` fills y[output][i] from
+// x[input][i] for as many elements as the arrays hold, which are those from `first` on.
 template <typename T, int64_t kInputs, int64_t kOutputs, typename F>
 __device__ __forceinline__ void map_row(
     const T* const (&inputs)[kInputs], T* const (&outputs)[kOutputs], int64_t n, const F& f) {

@@ -134,7 +134,8 @@ struct Line {
 constexpr int64_t kGradientSums = 3;  // of grad, of grad * whitened, of the kept elements
 
 __global__ void __launch_bounds__(kElementThreads)
-    masked_whiten_backward_sums(const Elements elements, const float* mean_in, const float* scale_in, double* partials) {
+    masked_whiten_backward_sums(
+        const Elements elements, const float* mean_in, const float* scale_in, double* partials) {
   const float mean = *mean_in;
   const float scale = *scale_in;
   float sum = 0;

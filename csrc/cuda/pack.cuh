@@ -74,6 +74,15 @@ ALIGNLAB_MATH Pack load_pack(const T* p, bool aligned) {
   return pack;
 }
 
+ALIGNLAB_MATH void store_whole(void* p, const Pack& pack) {
+#ifdef __CUDA_ARCH__
+  // An assignment would be split into smaller stores where the compiler sees the words come from different branches.
+  __stwb(static_cast<uint4*>(p), make_uint4(pack.words[0], pack.words[1], pack.words[2], pack.words[3]));
+#else
+  *static_cast<Pack*>(p) = pack;
+#endif
+}
+
 template <typename T>
 ALIGNLAB_MATH void store_pack(T* p, bool aligned, const float (&x)[kPerPack<T>]) {
   if (aligned) {
@@ -82,7 +91,7 @@ ALIGNLAB_MATH void store_pack(T* p, bool aligned, const float (&x)[kPerPack<T>])
     for (int64_t i = 0; i < kPerPack<T>; ++i) {
       put(pack, i, static_cast<T>(x[i]));
     }
-    *reinterpret_cast<Pack*>(p) = pack;
+    store_whole(p, pack);
   } else {
 #pragma unroll
     for (int64_t i = 0; i < kPerPack<T>; ++i) {

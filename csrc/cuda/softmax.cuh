@@ -25,8 +25,8 @@ ALIGNLAB_MATH float fast_exp(float x) {
 #endif
 }
 
-// Sums over z = logit / temperature relative to a base, the largest z so far. The base is finite even while all that came
-// is -inf, so that -inf - base is no NaN.
+// Sums over z = logit / temperature relative to a base, the largest z so far. The base is finite even while all that
+// came is -inf, so that -inf - base is no NaN.
 template <bool kMean>
 struct RunningSoftmax {
   float base = kLowest;

@@ -1,4 +1,4 @@
-"""make cuda-check: compile csrc/cuda with our own warnings as errors, and print what every kernel takes. Needs no GPU."""
+"""make cuda-check: compile csrc/cuda with warnings as errors, and print what every kernel takes. Needs no GPU."""
 
 import os
 import re

@@ -65,7 +65,7 @@ def main() -> None:
     run(pytest_command("tests/gpu/test_kernels.py", "tests/gpu/test_gpu.py", *op_tests()), dict(os.environ))
     sanitizer = shutil.which("compute-sanitizer")
     for tool in ("memcheck", "racecheck", "synccheck") if sanitizer else ():
-        # Torch's caching allocator would hide what is read beside a tensor; racecheck and compile get in each other's way.
+        # Torch's caching allocator would hide what is read beside a tensor.
         environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
         tests = pytest_command("tests/gpu/test_kernels.py", "-k", "rows_of_every_length or scans_rows or in_place")
         run([str(sanitizer), "--tool", tool, "--error-exitcode", "1", *tests], environment)

@@ -4,6 +4,9 @@ import tarfile
 import zipfile
 
 PLUGINS = {
+    "data.ai_feedback": "alignlab_rlaif",
+    "data.critique_revision": "alignlab_cai",
+    "reward.judge": "alignlab_rlaif",
     "method.sft": "alignlab_rlhf.sft",
     "method.reward_model": "alignlab_rlhf.reward_model",
     "method.process_reward_model": "alignlab_rlhf.process_reward_model",
@@ -40,6 +43,13 @@ def test_the_wheel_holds_the_engine_and_the_plugins_and_no_sources_of_theirs(bui
         metadata,
     }
     assert {"alignlab/py.typed", "alignlab/recipes/demo.yaml", "alignlab_rlhf/py.typed"} <= set(names)
+    read = {
+        "data/world/compare.txt",
+        "data/world/constitution.yaml",
+        "rewards/judges/compare.txt",
+        "rewards/judges/rate.txt",
+    }
+    assert {*(f"alignlab/{name}" for name in read), "alignlab_cai/constitution.yaml"} <= set(names)
     assert not [name for name in names if name.endswith((".cpp", ".h"))]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import ConfigDict, PositiveFloat
@@ -86,6 +86,7 @@ class JudgeRule(Settings):
     """The base of registered judges: a record of settings that judges, or that loads what judges."""
 
     name: ClassVar[str]
+    head: ClassVar[Literal["lm", "scalar"] | None] = None  # of the phase's model that `from` names; None: it takes none
 
     def load(self, context: JudgeContext) -> Judge | AsyncJudge:
         """Load what is heavy, once. A rule that needs nothing is its own judge."""

@@ -32,6 +32,7 @@ class LocalJudgeRule(JudgeRule):
     """
 
     name = "local"
+    head = "lm"
     from_phase: str | None = Field(default=None, alias="from")
     path: str | None = None
     template: str | None = None
@@ -115,9 +116,8 @@ class LocalJudge:
 
     def _tokens(self, questions: Sequence[Question]) -> list[tuple[tuple[int, ...], Mapping[str, int]]]:
         """Return the tokens that are asked, and the first token of each word that may follow them."""
-        chat = any(isinstance(q.prompt, list) for q in questions) or bool(self.tokenizer.chat_template)
-        examples = [self._example(question, (), chat) for question in questions]
-        firsts: dict[bool, Mapping[str, int]] = {}  # by whether one answer is asked about: the words are the same then
+        examples = [self._example(question, ()) for question in questions]
+        firsts: dict[tuple[bool, bool], Mapping[str, int]] = {}  # by what the words depend on
         found = []
         for question, samples in zip(questions, tokenize(examples, self.tokenizer), strict=True):
             prompt = self._checked(samples)["prompt"].tokens
@@ -127,25 +127,28 @@ class LocalJudge:
                     where=f"{self.where}, prompt {str(question.prompt)!r:.200}",
                     do="judge shorter answers (`max_new_tokens`, `max_length`), or take another judge",
                 )
-            rating = question.second is None
-            if rating not in firsts:
-                firsts[rating] = self._first_tokens(question, chat)
-            found.append((prompt, firsts[rating]))
+            kind = (question.second is None, self._is_chat(question))
+            if kind not in firsts:
+                firsts[kind] = self._first_tokens(question)
+            found.append((prompt, firsts[kind]))
         return found
 
-    def _first_tokens(self, question: Question, chat: bool) -> Mapping[str, int]:
+    def _is_chat(self, question: Question) -> bool:
+        return isinstance(question.prompt, list) or bool(self.tokenizer.chat_template)
+
+    def _first_tokens(self, question: Question) -> Mapping[str, int]:
         """Return the first token of each answer word. A word is a piece of its own, so the question does not matter."""
         words = self.wording.words(question)
-        samples = self._checked(tokenize([self._example(question, tuple(words), chat)], self.tokenizer)[0])
+        samples = self._checked(tokenize([self._example(question, tuple(words))], self.tokenizer)[0])
         firsts = {word: samples[word].tokens[len(samples["prompt"])] for word in words}
         if len(set(firsts.values())) < len(firsts):
             what = f"the judge's tokenizer begins {' and '.join(firsts)} with one token, so it cannot choose"
             raise RewardError(what, where=self.where, do="take another model")
         return firsts
 
-    def _example(self, question: Question, words: Sequence[str], chat: bool) -> Example:
+    def _example(self, question: Question, words: Sequence[str]) -> Example:
         text = self.wording.text(question)
-        if not chat:
+        if not self._is_chat(question):
             return Example("?", {}, text, {word: f" {word}" for word in words})
         said = {word: [{"role": "assistant", "content": word}] for word in words}
         return Example("?", {}, [{"role": "user", "content": text}], said)

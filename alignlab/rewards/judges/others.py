@@ -36,6 +36,7 @@ class RewardModelJudgeRule(JudgeRule):
     """
 
     name = "reward_model"
+    head = "scalar"
     from_phase: str | None = Field(default=None, alias="from")
     path: str | None = None
     temperature: PositiveFloat = 1.0

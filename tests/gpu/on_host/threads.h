@@ -1,9 +1,10 @@
-// CUDA's threads on a CPU: enough of the language for the sources in csrc/cuda, so that their kernels run where there is
-// no GPU. A thread is a fiber; it runs until it waits at a barrier or a shuffle. The order in which threads run is drawn
-// anew for every block, so that what a missing barrier leaves to chance comes out different.
+// CUDA's threads on a CPU: enough of the language for the sources in csrc/cuda, so that their kernels run where there
+// is no GPU. A thread is a fiber; it runs until it waits at a barrier or a shuffle. The order in which threads run is
+// drawn anew for every block, and so are warps that run only when all others wait: what a missing barrier leaves to chance
+// comes out different.
 //
-// What a GPU would leave undefined is an error: a barrier or a shuffle that a thread of the block or warp does not reach,
-// and shuffles of different kinds in one warp.
+// What a GPU would leave undefined is an error: a barrier or a shuffle that a thread of the block or warp does not
+// reach, and shuffles of different kinds in one warp.
 #pragma once
 
 #include <setjmp.h>
@@ -64,7 +65,7 @@ struct Machine {
   uint64_t progress = 0;
   const char* kernel = "";
   std::string error;
-  std::mt19937 random{static_cast<uint32_t>(std::atoi(getenv("CUDA_ON_HOST_SEED") ? getenv("CUDA_ON_HOST_SEED") : "0"))};
+  std::mt19937 random;
   std::mutex mutex;
 };
 
@@ -148,14 +149,18 @@ inline void run_block(unsigned num_threads) {
     makecontext(&fiber.start, enter, 0);
   }
   std::shuffle(machine.order.begin(), machine.order.end(), machine.random);
-  while (machine.num_done < num_threads && machine.error.empty()) {
+  const uint32_t slow_warps = machine.random();  // a bit each
+  const auto resume_all = [&](bool slow) {
     const uint64_t before = machine.progress;
     for (const unsigned thread : machine.order) {
-      if (!machine.fibers[thread].is_done) {
+      if (!machine.fibers[thread].is_done && (slow_warps >> thread / kWarpSize & 1) == slow) {
         resume(thread);
       }
     }
-    if (machine.progress == before) {
+    return machine.progress > before;
+  };
+  while (machine.num_done < num_threads && machine.error.empty()) {
+    if (!resume_all(false) && !resume_all(true)) {
       machine.error = "some threads wait for others that never come";
     }
   }

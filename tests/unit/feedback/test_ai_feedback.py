@@ -1,6 +1,9 @@
 """AI feedback end to end, with a judge that can be computed by hand."""
 
 import pytest
+import yaml
+
+from alignlab.cli import main
 
 PROMPTS = {"source": "world", "kind": "prompts", "num_prompts": 60, "num_rows": 60, "eval": 0.2}
 CALLS = []
@@ -126,3 +129,20 @@ def test_bad_settings_are_said_with_their_line_before_anything_runs(
         said = capsys.readouterr().err
         assert message in said
     assert not (tmp_path / "run" / "data").exists()
+
+
+@pytest.mark.parametrize(("use", "method"), [("local", "reward_model"), ("reward_model", "sft")])
+def test_a_judge_that_is_a_phase_of_the_wrong_kind_is_said_before_anything_is_trained(
+    use, method, base, tmp_path, capsys
+):
+    world = {"source": "world", "kind": "preferences" if method == "reward_model" else "demonstrations"}
+    optimizer = {"steps": 1, "batch_size": 4}
+    data = judged() | {"judge": {"use": use, "from": "first"}}
+    phases = [
+        {"name": "first", "data": world, "optimizer": {"method": method, **optimizer}},
+        {"name": "made", "data": data, "optimizer": {"method": "dpo", **optimizer}},
+    ]
+    recipe = {"output": str(tmp_path / "run"), "model": {"path": str(base), "device": "cpu"}, "phases": phases}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["run", str(tmp_path / "recipe.yaml")]) == 2
+    assert f"judge '{use}' cannot be phase 'first', which makes" in capsys.readouterr().err
