@@ -11,6 +11,7 @@ from alignlab.errors import AlignlabError, did_you_mean
 if TYPE_CHECKING:
     from alignlab.ops.bench import Timing
 
+HELP = "time the implementations of every op against each other on this machine"
 COLUMNS = ("median ms", "against reference", "GB/s", "of copy", "peak MB", "error")
 
 

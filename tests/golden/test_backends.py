@@ -1,6 +1,7 @@
 """A run with the native kernels and one with the reference: the same trajectory."""
 
 import json
+import shutil
 
 import pytest
 
@@ -40,18 +41,24 @@ class Silent(Display):
         pass
 
 
-def losses(directory, backend):
-    recipe = directory / f"{backend}.yaml"
-    recipe.write_text(RECIPE.format(output=directory / backend))
+def run(directory, name, backend, until=None):
+    recipe = directory / f"{name}.yaml"
+    recipe.write_text(RECIPE.format(output=directory / name))
     with ops.use_backend(backend):
-        output = Pipeline(load_recipe(recipe), Silent()).run()
+        return Pipeline(load_recipe(recipe), Silent()).run(until)
+
+
+def losses(output):
     lines = {name: (output / name / "metrics.jsonl").read_text().splitlines() for name in ("ppo", "dpo")}
     return {name: [json.loads(line)["loss"] for line in found] for name, found in lines.items()}
 
 
 @pytest.mark.skipif("native" not in ops.implementations("gae"), reason="alignlab was built without csrc/")
 def test_ppo_and_dpo_take_the_same_way_with_native_kernels_and_with_the_reference(tmp_path):
-    native, reference = losses(tmp_path, "native"), losses(tmp_path, "reference")
+    # From one SFT and one reward model: Adam makes much of what rounding leaves of a gradient that is almost 0.
+    run(tmp_path, "native", "reference", until="reward_model")
+    shutil.copytree(tmp_path / "native", tmp_path / "reference")
+    native, reference = (losses(run(tmp_path, backend, backend)) for backend in ("native", "reference"))
     assert len(native["ppo"]) == len(native["dpo"]) == 10
     assert native["ppo"] != native["dpo"]
     for name in native:
