@@ -36,8 +36,8 @@ class WorldSettings(Settings):
     labeller_bias: NonNegativeFloat = 0.3
     """What labellers add to the true reward for each sentence that pleases them and is worth nothing."""
     questions: Annotated[tuple[Asked, ...], Field(min_length=1)] = ("better",)
-    """What is asked about two answers in rows of kind judgements, each as often as the others; and in preferences, whose
-    prompts end with it then."""
+    """What rows of kind judgements ask about two answers, each as often as the others; and rows of kind preferences, at
+    the end of their prompts."""
 
 
 class World:
