@@ -224,7 +224,7 @@ class Pipeline:
         made_of = fingerprint(mixed.source.name, settings, nested, mixed.made_of, parents, base_print, seed, code)
         name = planned.settings.name
         directory = self.output / "data" / f"{name}-{made_of}"
-        self.made[name] = directory
+        self.made[name if name not in self.made else directory.name] = directory  # a mixture may have several
         context = self.reward_context(planned.optimizer.microbatch_tokens)
         making = Making(
             name=name,

@@ -11,16 +11,19 @@ from alignlab.data.world.questions import parse_question
 TEMPLATE = (files("alignlab.data.world") / "compare.txt").read_text().rstrip("\n")
 
 
-def draw_judgement(
+def draw_comparison(
     prompt: str, questions: tuple[str, ...], temperature: float, labeller_bias: float, rng: Random
-) -> tuple[str, str]:
-    """Draw two different answers to a prompt and a question about them; return the text and a labeller's "A" or "B"."""
+) -> tuple[str, str, str, bool]:
+    """Draw a question about two different answers; return it, the answers, and whether a labeller prefers the first."""
     asked = parse_question(prompt)
     first = second = demonstrate(asked, rng)
     while second == first:
         second = demonstrate(asked, rng)
     principle = PRINCIPLES[rng.choice(questions)]
     difference = principle.merit(prompt, first, labeller_bias) - principle.merit(prompt, second, labeller_bias)
-    first_wins = rng.random() < 1 / (1 + exp(-difference / temperature))
-    text = TEMPLATE.format(prompt=prompt, first=first, second=second, question=principle.question)
-    return text, "A" if first_wins else "B"
+    return principle.question, first, second, rng.random() < 1 / (1 + exp(-difference / temperature))
+
+
+def judgement_text(prompt: str, question: str, first: str, second: str) -> str:
+    """Return what a judge that reads both answers is asked."""
+    return TEMPLATE.format(prompt=prompt, first=first, second=second, question=question)

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from alignlab.config.settings import Settings
 from alignlab.data.world.answers import demonstrate
-from alignlab.data.world.judging import draw_judgement
+from alignlab.data.world.judging import draw_comparison, judgement_text
 from alignlab.data.world.labels import label_probability, worth
 from alignlab.data.world.questions import Message, draw_prompts, parse_question
 from alignlab.data.world.revising import draw_revision
@@ -36,7 +36,8 @@ class WorldSettings(Settings):
     labeller_bias: NonNegativeFloat = 0.3
     """What labellers add to the true reward for each sentence that pleases them and is worth nothing."""
     questions: Annotated[tuple[Asked, ...], Field(min_length=1)] = ("better",)
-    """What rows of kind judgements ask about two answers, each as often as the others."""
+    """What rows of kind judgements ask about two answers, each as often as the others; and rows of kind preferences, at
+    the end of their prompts."""
 
 
 class World:
@@ -53,6 +54,8 @@ class World:
             row: dict[str, Any] = {"prompt": prompts[i % len(prompts)]}
             if settings.kind == "demonstrations":
                 row["completion"] = _turn(demonstrate(parse_question(row["prompt"][-1]["content"]), rng))
+            elif settings.kind == "preferences" and settings.questions != ("better",):
+                row = draw_principled(row["prompt"], settings, rng)
             elif settings.kind == "preferences":
                 chosen, rejected = draw_preference(row["prompt"][-1]["content"], settings, rng)
                 row |= {"chosen": _turn(chosen), "rejected": _turn(rejected)}
@@ -63,11 +66,7 @@ class World:
                 steps, labels = draw_steps(row["prompt"][-1]["content"], rng)
                 row |= {"completions": steps, "labels": labels}
             elif settings.kind == "judgements":
-                asked = row["prompt"][-1]["content"]
-                text, letter = draw_judgement(
-                    asked, settings.questions, settings.label_temperature, settings.labeller_bias, rng
-                )
-                row = {"prompt": [{"role": "user", "content": text}], "completion": _turn(letter)}
+                row = draw_judgement(row["prompt"], settings, rng)
             elif settings.kind in ("critiques", "revisions"):
                 turns, said = draw_revision(row["prompt"], rng, revise=settings.kind == "revisions")
                 row = {"prompt": turns, "completion": _turn(said)}
@@ -84,6 +83,27 @@ def draw_preference(prompt: str, settings: WorldSettings, rng: Random) -> tuple[
         prompt, first, second, temperature=settings.label_temperature, labeller_bias=settings.labeller_bias
     )
     return (first, second) if first_wins else (second, first)
+
+
+def draw_judgement(prompt: list[Message], settings: WorldSettings, rng: Random) -> dict[str, Any]:
+    """Draw a row whose prompt shows two answers, and whose completion is the letter of the better one."""
+    asked = prompt[-1]["content"]
+    question, first, second, first_wins = draw_comparison(
+        asked, settings.questions, settings.label_temperature, settings.labeller_bias, rng
+    )
+    text = judgement_text(asked, question, first, second)
+    return {"prompt": [{"role": "user", "content": text}], "completion": _turn("A" if first_wins else "B")}
+
+
+def draw_principled(prompt: list[Message], settings: WorldSettings, rng: Random) -> dict[str, Any]:
+    """Draw a preference under a principle, whose question stands after the prompt."""
+    asked = prompt[-1]["content"]
+    question, first, second, first_wins = draw_comparison(
+        asked, settings.questions, settings.label_temperature, settings.labeller_bias, rng
+    )
+    chosen, rejected = (first, second) if first_wins else (second, first)
+    turns = [*prompt[:-1], {"role": "user", "content": f"{asked}\n{question}"}]
+    return {"prompt": turns, "chosen": _turn(chosen), "rejected": _turn(rejected)}
 
 
 def draw_ranking(prompt: str, settings: WorldSettings, rng: Random) -> tuple[list[str], list[int]]:

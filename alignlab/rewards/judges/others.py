@@ -32,7 +32,8 @@ from alignlab.rewards.reader import Reader
 class RewardModelJudgeRule(JudgeRule):
     """A trained reward model: P(first is better) = sigmoid((score of first - score of second) / temperature).
 
-    It knows no principles. How good a single answer is, is the sigmoid of its score, normalised as rewards are.
+    Without `ask` it knows no principles. How good a single answer is, is the sigmoid of its score, normalised as
+    rewards are.
     """
 
     name = "reward_model"
@@ -42,6 +43,8 @@ class RewardModelJudgeRule(JudgeRule):
     temperature: PositiveFloat = 1.0
     max_length: PositiveInt | None = None
     """Tokens of prompt and answer, beyond which the prompt's start is cut off; the model's context if not given."""
+    ask: bool = False
+    """Put the principle's question after the prompt, on a line of its own: for a model that learned from such rows."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -64,8 +67,17 @@ class RewardModelJudgeRule(JudgeRule):
             ),
         )
         length = min(self.max_length or reader.context, reader.context)
-        identity = ["reward_model", weights_print(path), tokenizer_print(reader.tokenizer), self.temperature, length]
-        return RewardModelJudge(model, reader, path, self.temperature, length, context.microbatch_tokens, identity)
+        made_of = [weights_print(path), tokenizer_print(reader.tokenizer), self.temperature, length, self.ask]
+        return RewardModelJudge(
+            model,
+            reader,
+            path,
+            self.temperature,
+            length,
+            self.ask,
+            context.microbatch_tokens,
+            ["reward_model", *made_of],
+        )
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,7 @@ class RewardModelJudge:
     where: str
     temperature: float
     max_length: int
+    ask_question: bool
     batch_tokens: int
     identity: list[Any]
 
@@ -85,20 +98,31 @@ class RewardModelJudge:
         """Answer a batch of questions. Every answer is scored once."""
         wanted: dict[str, tuple[str | Turns, str]] = {}
         for question in questions:
+            prompt = self._prompt(question)
             for answer in (question.first, question.second):
                 if answer is not None:
-                    wanted[f"{question.prompt}\0{answer}"] = (question.prompt, answer)
+                    wanted[f"{prompt}\0{answer}"] = (prompt, answer)
         scores = dict(zip(wanted, self._scores(list(wanted.values())), strict=True))
         mean, std = score_scale(Path(self.where)) if any(q.second is None for q in questions) else (0.0, 1.0)
         verdicts = []
         for question in questions:
-            first, second = (scores.get(f"{question.prompt}\0{a}") for a in (question.first, question.second))
+            prompt = self._prompt(question)
+            first, second = (scores.get(f"{prompt}\0{answer}") for answer in (question.first, question.second))
             if first is None or (second is None and question.second is not None):
                 verdicts.append(Verdict(None, f"an answer alone is over {self.max_length:,} tokens"))
                 continue
             gap = first - second if second is not None else (first - mean) / std
             verdicts.append(Verdict(float(torch.tensor(gap / self.temperature).double().sigmoid())))
         return verdicts
+
+    def _prompt(self, question: Question) -> str | Turns:
+        """Return what the answers are scored after."""
+        prompt, asked = question.prompt, question.principle.question
+        if not self.ask_question:
+            return prompt
+        if isinstance(prompt, str):
+            return f"{prompt}\n{asked}"
+        return [*prompt[:-1], {**prompt[-1], "content": f"{prompt[-1]['content']}\n{asked}"}]
 
     def _scores(self, answers: Sequence[tuple[str | Turns, str]]) -> list[float | None]:
         """Return the score of each answer; None for one that alone is too long."""

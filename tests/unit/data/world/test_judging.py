@@ -43,6 +43,17 @@ def test_labellers_mostly_choose_the_answer_that_is_worth_more_under_what_was_as
     assert len(right) > 100 and mean(right) > 0.95
 
 
+def test_a_preference_under_a_principle_has_its_question_after_the_prompt():
+    gaps = []
+    for row in rows("preferences", 400, questions=["polite"], label_temperature=0.1):
+        asked, question = row["prompt"][-1]["content"].split("\n")
+        assert question == PRINCIPLES["polite"].question
+        chosen, rejected = (row[name][0]["content"] for name in ("chosen", "rejected"))
+        gaps.append(PRINCIPLES["polite"].merit(asked, chosen, 0) - PRINCIPLES["polite"].merit(asked, rejected, 0))
+    assert min(gaps) >= 0 or mean(gap < 0 for gap in gaps) < 0.02
+    assert mean(gaps) > 0.2
+
+
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_a_revision_mends_the_fault_and_is_truly_worth_more(name):
     gains = []

@@ -131,6 +131,20 @@ def test_a_reward_model_cuts_prompts_at_their_start_and_does_not_read_an_answer_
     assert cut.probability != pytest.approx(0.5, abs=1e-5) and whole.probability is not None
 
 
+def test_a_reward_model_that_asks_reads_the_principles_question_after_the_prompt(model, tmp_path):
+    run = run_for(model, method("reward_model"))
+    save_model(run.models["reward"], run.tokenizer, tmp_path / "rm")
+    rules = [RewardModelJudgeRule(path=str(tmp_path / "rm"), ask=ask) for ask in (False, True)]
+    deaf, asks = (rule.load(JudgeContext()) for rule in rules)
+    asked = [Question(TURNS, "It is four.", "No.", Principle(name, f"{name}?")) for name in ("kind", "short")]
+    one, two = deaf(asked)
+    assert one.probability == two.probability
+    one, two = asks(asked)
+    assert one.probability != two.probability
+    after = [{"role": "user", "content": f"{TURNS[0]['content']}\nkind?"}]
+    assert one.probability == pytest.approx(deaf([Question(after, "It is four.", "No.")])[0].probability, rel=1e-6)
+
+
 def test_exactly_one_of_from_and_path_is_wanted():
     with pytest.raises(ValueError, match="exactly one of `from`"):
         LocalJudgeRule()
