@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 setup: $(INSTALLED)
 
 # Torch and the build tools first: pip's build isolation would hide them, and the C++ extension would not be built.
-$(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard csrc/* csrc/*/*) $(wildcard plugins/*/pyproject.toml)
+$(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard csrc/* csrc/*/* csrc/*/*/*) alignlab/ops/build.py alignlab/ops/_extension.py $(wildcard plugins/*/pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt torch setuptools wheel ninja "tomli; python_version < '3.11'"
 	$(BIN)/python -m pip install -c constraints.txt --no-build-isolation -e ".[dev]"

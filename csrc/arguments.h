@@ -102,7 +102,7 @@ struct LinearLogpFold {
   float* max;
   float* sum;
   float* mean;  // null where the entropy is not asked for
-  float* drawn;  // the token's logit / temperature
+  float* drawn;  // the token's logit
 };
 
 // A tensor of one number a token, read chunk by chunk.

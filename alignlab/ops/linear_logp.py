@@ -142,7 +142,9 @@ def _forward(
         )
     log_sum = torch.where(total > 0, total.log(), torch.nan)  # a row of nothing but -inf is no distribution
     entropies = largest.new_empty(0) if mean is None else log_sum - mean / total
-    return drawn - largest - log_sum, entropies, largest, log_sum
+    # In fp64, as the kernels' fused multiply-add has it: drawn / temperature must not be rounded at its own size.
+    inverse = torch.tensor(1 / temperature, dtype=torch.float32).item()
+    return (drawn.double() * inverse - largest).float() - log_sum, entropies, largest, log_sum
 
 
 def _fake(

@@ -11,6 +11,7 @@ ALIGNLAB_MATH float select(bool condition, float a, float b) { return condition 
 // A NaN in b comes through.
 ALIGNLAB_MATH float max(float a, float b) { return a > b ? a : b; }
 ALIGNLAB_MATH float min(float a, float b) { return a < b ? a : b; }
+ALIGNLAB_MATH float fma(float a, float b, float c) { return fmaf(a, b, c); }
 ALIGNLAB_MATH float exp(float x) { return expf(x); }
 ALIGNLAB_MATH float expm1(float x) { return expm1f(x); }
 

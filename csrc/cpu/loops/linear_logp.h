@@ -23,7 +23,7 @@ void linear_logp_fold_rows(const LinearLogpFold& a, int64_t begin, int64_t end) 
     a.max[row] = largest;
     const int64_t token = a.tokens[row] - a.first_token;
     if (token >= 0 && token < a.size) {
-      a.drawn[row] = widen_one(x[token]) * a.inverse_temperature;
+      a.drawn[row] = widen_one(x[token]);
     }
   }
 }

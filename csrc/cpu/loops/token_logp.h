@@ -14,7 +14,8 @@ void token_logp_rows(const TokenLogp& a, int64_t begin, int64_t end) {
     const Softmax softmax = run_over_row<kEntropy>(x, a.vocab, a.inverse_temperature).finish();
     a.max[row] = softmax.max;
     a.log_sum[row] = softmax.log_sum;
-    a.logp[row] = logp_of(widen_one(x[a.tokens[row]]) * a.inverse_temperature, softmax.max, softmax.log_sum);
+    const Vec logit = set(widen_one(x[a.tokens[row]]));
+    a.logp[row] = first(logp_of(logit, set(a.inverse_temperature), set(softmax.max), set(softmax.log_sum)));
     if (kEntropy) {
       a.entropy[row] = softmax.log_sum - softmax.mean;
     }
