@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kMaxRowThreads)
         a.mean[row] = running.mean;
       }
       if (is_inside && token >= a.first_token && token < a.first_token + a.size) {
-        a.drawn[row] = static_cast<float>(x[token - a.first_token]) * a.inverse_temperature;
+        a.drawn[row] = static_cast<float>(x[token - a.first_token]);
       }
     }
   }

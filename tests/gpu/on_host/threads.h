@@ -1,7 +1,7 @@
 // CUDA's threads on a CPU: enough of the language for the sources in csrc/cuda, so that their kernels run where there
 // is no GPU. A thread is a fiber; it runs until it waits at a barrier or a shuffle. The order in which threads run is
-// drawn anew for every block, and so are warps that run only when all others wait: what a missing barrier leaves to chance
-// comes out different.
+// drawn anew for every block, and so are warps that run only when all others wait: what a missing barrier leaves to
+// chance comes out different.
 //
 // What a GPU would leave undefined is an error: a barrier or a shuffle that a thread of the block or warp does not
 // reach, and shuffles of different kinds in one warp.
