@@ -102,7 +102,14 @@ class EngineRun:
         def compute(part: Batch) -> Tensor:
             predicts = part.acted.roll(-1, 1)  # bool [B, T]  position t - 1 predicts token t; token 0 is never acted
             logits = logits_at(self._ready(role), part, predicts)  # float [N, V]
-            found = ops.token_logp(logits, part.tokens[part.acted], temperature=temperature, entropy=entropy)
+            # Nothing else reads these logits, so their gradient takes their place: fresh memory costs more than it.
+            found = ops.token_logp(
+                logits,
+                part.tokens[part.acted],
+                temperature=temperature,
+                entropy=entropy,
+                inplace_backward=logits.requires_grad,
+            )
             columns = torch.stack(found if isinstance(found, tuple) else (found,))  # float [1 or 2, N]
             out = columns.new_zeros(len(columns), *part.tokens.shape)
             out[:, part.acted] = columns
