@@ -25,10 +25,8 @@ __global__ void __launch_bounds__(kMaxRowThreads) token_logp_forward(const Token
       const float log_sum = softmax.log_sum();
       const int64_t token = a.tokens[row];
       const bool is_inside = is_token(token, a.vocab, row);
-      // z - base as in the sums, and not of a rounded z: where all logits are at -6e4, that would be off by 0.004.
-      const float drawn =
-          is_inside ? fmaf(static_cast<float>(x[token]), a.inverse_temperature, -softmax.base) : nanf("");
-      a.logp[row] = drawn - log_sum;
+      a.logp[row] =
+          is_inside ? logp_of(static_cast<float>(x[token]), a.inverse_temperature, softmax.base, log_sum) : nanf("");
       a.max[row] = softmax.base;
       a.log_sum[row] = is_inside ? log_sum : nanf("");  // the backward's gradient becomes NaN, too
       if (kEntropy) {

@@ -9,6 +9,7 @@ from alignlab.data.world.principles import PRINCIPLES
 from alignlab.data.world.questions import parse_question
 
 TEMPLATE = (files("alignlab.data.world") / "compare.txt").read_text().rstrip("\n")
+NUM_TRIES = 100
 
 
 def draw_comparison(
@@ -16,11 +17,13 @@ def draw_comparison(
 ) -> tuple[str, str, str, bool]:
     """Draw a question about two different answers; return it, the answers, and whether a labeller prefers the first."""
     asked = parse_question(prompt)
-    first = second = demonstrate(asked, rng)
-    while second == first:
-        second = demonstrate(asked, rng)
     principle = PRINCIPLES[rng.choice(questions)]
-    difference = principle.merit(prompt, first, labeller_bias) - principle.merit(prompt, second, labeller_bias)
+    first, second, difference = "", "", 0.0
+    for _ in range(NUM_TRIES):  # people are asked about answers that differ in what they are asked about
+        first, second = demonstrate(asked, rng), demonstrate(asked, rng)
+        difference = principle.merit(prompt, first, labeller_bias) - principle.merit(prompt, second, labeller_bias)
+        if first != second and difference:
+            break
     return principle.question, first, second, rng.random() < 1 / (1 + exp(-difference / temperature))
 
 
