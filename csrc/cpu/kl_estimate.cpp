@@ -3,7 +3,7 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "cpu/columns.h"
+#include "columns.h"
 
 namespace alignlab {
 namespace {

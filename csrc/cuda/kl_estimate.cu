@@ -3,7 +3,7 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "cpu/columns.h"
+#include "columns.h"
 #include "cuda/elements.cuh"
 #include "cuda/launch.cuh"
 #include "math/kl_estimate.h"

@@ -5,7 +5,7 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "cpu/columns.h"
+#include "columns.h"
 #include "cuda/elements.cuh"
 #include "cuda/launch.cuh"
 #include "math/ppo_policy_loss.h"

@@ -3,7 +3,7 @@
 
 #include "threads.h"
 
-#include "cpu/columns.h"
+#include "columns.h"
 #include "cuda/launch.cuh"
 
 #define CUDA CPU  // the dispatch key; every header of torch that knows another CUDA is behind us
