@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
 OURS = "native"
 REGIMES = {"default": "0", "huge pages": "1"}
-# The targets on a CPU: (op, mode): {baseline: (default, huge pages)}, times faster.
+# What is wanted on a CPU: (op, mode): {baseline: (default, huge pages)}, times faster.
 TARGETS = {
     ("token_logp", "forward"): {"reference": (9, 3), "torch.compile": (1.7, 1.7)},
     ("token_logp", "forward+entropy"): {"TRL": (25, 12), "torch.compile": (3, 3)},
