@@ -2,7 +2,9 @@ import json
 import shutil
 import tarfile
 import zipfile
+from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 PLUGINS = {
     "data.ai_feedback": "alignlab_rlaif",
     "data.critique_revision": "alignlab_cai",
@@ -31,7 +33,7 @@ def test_the_sdist_holds_what_a_build_needs(built):
     } <= names
 
 
-def test_the_wheel_holds_the_engine_and_the_plugins_and_no_sources_of_theirs(built):
+def test_the_wheel_holds_the_engine_the_plugins_and_the_kernels_sources_in_one_place(built):
     names = zipfile.ZipFile(built.wheel).namelist()
     metadata = f"{built.wheel.name.split('-py')[0].split('-cp')[0]}.dist-info"
     assert {name.split("/")[0] for name in names} == {
@@ -50,7 +52,10 @@ def test_the_wheel_holds_the_engine_and_the_plugins_and_no_sources_of_theirs(bui
         "rewards/judges/rate.txt",
     }
     assert {*(f"alignlab/{name}" for name in read), "alignlab_cai/constitution.yaml"} <= set(names)
-    assert not [name for name in names if name.endswith((".cpp", ".h"))]
+    sources = {name for name in names if name.endswith((".cpp", ".h", ".cu", ".cuh"))}
+    # What `alignlab kernels build` compiles where the wheel came without an extension.
+    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*") if path.is_file()}
+    assert sources == {f"alignlab/{name}" for name in there}
 
 
 def test_the_wheel_has_the_kernels_where_there_is_a_compiler(built):
