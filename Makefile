@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard csrc/* csrc/*/*
 demo: setup
 	$(BIN)/alignlab demo
 
-# Slow proofs, with the numbers of README: PPO and DPO beat SFT for each of 5 seeds (about 20 minutes).
+# Slow proofs, with the numbers of README: PPO and DPO beat SFT for each of 5 seeds (about 16 minutes).
 demo-seeds: setup
 	$(BIN)/alignlab demo --seeds 0 1 2 3 4
 
