@@ -38,7 +38,7 @@ def compare(benchmark, bandwidth):
         for step in steps.values():
             step()  # compiles
         once = {name: clock(step) for name, step in steps.items()}
-        num_rounds = max(3, min(MAX_ROUNDS, int(SECONDS / sum(once.values()))))
+        num_rounds = max(5, min(MAX_ROUNDS, int(SECONDS / sum(once.values()))))
         times = {name: [] for name in steps}
 
         def others():

@@ -62,6 +62,8 @@ void kl_divergence_rows(const KlDivergence& a, int64_t begin, int64_t end) {
     int64_t i = 0;
     for (; i + kBlock <= a.vocab; i += kBlock) {
       Vec p[kCount], q[kCount];
+      prefetch<kBlock>(x + i);
+      prefetch<kBlock>(y + i);
       for (int64_t pair = 0; pair < kCount; pair += 2) {
         load_pair(x + i + pair * Vec::kSize, p[pair], p[pair + 1]);
         load_pair(y + i + pair * Vec::kSize, q[pair], q[pair + 1]);

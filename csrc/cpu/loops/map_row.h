@@ -19,6 +19,7 @@ ALIGNLAB_MATH void map_row(
   const auto step = [&](int64_t count, bool is_aligned) {
     Vec x[2][kWidth], y[2][kWidth];
     for (int64_t k = 0; k < kWidth; ++k) {
+      prefetch<kPair>(in.at[k] + i);
       load_some(in.at[k] + i, count, T{}, x[0][k], x[1][k]);
     }
     f(x[0], y[0]);

@@ -97,6 +97,7 @@ ALIGNLAB_MATH RunningSoftmax<kMean> run_over_row(const T* x, int64_t n, float in
   int64_t i = 0;
   for (; i + kBlock <= n; i += kBlock) {
     Vec block[Vec::kBlock];
+    prefetch<kBlock>(x + i);
     for (int64_t pair = 0; pair < Vec::kBlock; pair += 2) {
       load_pair(x + i + pair * Vec::kSize, block[pair], block[pair + 1]);
     }

@@ -34,7 +34,7 @@ def logits(draw, shape, dtype):
     return x.transpose(0, -1).contiguous().transpose(0, -1) if layout == "transposed" else x
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, print_blob=True)
 @given(st.data(), DTYPES, st.integers(1, 5), st.integers(1, 4), st.integers(1, 700), TEMPERATURES, st.booleans())
 def test_token_logp_of_anything(data, dtype, num_rows, num_columns, vocab, temperature, entropy):
     x = data.draw(logits((num_rows, num_columns, vocab), dtype))
@@ -44,7 +44,7 @@ def test_token_logp_of_anything(data, dtype, num_rows, num_columns, vocab, tempe
     compare_op("token_logp", "native", [x, tokens], options, (0,))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, print_blob=True)
 @given(st.data(), DTYPES, st.integers(1, 5), st.integers(1, 700), st.floats(0.2, 20))
 def test_kl_divergence_of_anything(data, dtype, num_rows, vocab, temperature):
     p, q = (data.draw(logits((num_rows, vocab), dtype)) for _ in range(2))
@@ -53,7 +53,7 @@ def test_kl_divergence_of_anything(data, dtype, num_rows, vocab, temperature):
     compare_op("kl_divergence", "native", [p, q], {"temperature": temperature}, (0, 1))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, print_blob=True)
 @given(
     st.sampled_from(["kl_estimate", "gae", "masked_whiten", "ppo_policy_loss", "ppo_value_loss"]),
     DTYPES,
