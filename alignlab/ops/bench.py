@@ -56,6 +56,7 @@ def contenders(workload: Workload) -> dict[str, Callable[..., Any]]:
     if workload.mode.endswith("in place") and "native" in found:
         found["native"] = call(workload.op, "native", inplace_backward=True, **workload.settings)
     if workload.op not in ("gae", "linear_logp"):  # a loop over T, and a checkpoint a chunk, unroll for minutes
+        torch.compiler.reset()  # past 8 recompilations of one function, it would run as it is
         found[COMPILED] = torch.compile(call(workload.op, "reference", **workload.settings), dynamic=False)
     return found
 

@@ -43,7 +43,15 @@ def measure(files: list[str]) -> list[dict]:
         with tempfile.TemporaryDirectory() as scratch:
             output = Path(scratch) / "found.json"
             command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--benchmark-json={output}"]
-            command += ["--benchmark-columns=median,rounds", "-W", "default", "-o", "python_files=*.py", "--rootdir", str(HERE)]
+            command += [
+                "--benchmark-columns=median,rounds",
+                "-W",
+                "default",
+                "-o",
+                "python_files=*.py",
+                "--rootdir",
+                str(HERE),
+            ]
             environment = os.environ | {"THP_MEM_ALLOC_ENABLE": flag}
             print(f"== {regime}", flush=True)
             subprocess.run([*command, *files], check=True, env=environment, cwd=HERE)

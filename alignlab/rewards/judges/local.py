@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from typing_extensions import Self
@@ -21,6 +22,7 @@ from alignlab.models import find, load_model, load_tokenizer, logits_at
 from alignlab.models.source import config_context, load_config
 from alignlab.rewards.judges.base import JudgeContext, JudgeRule, Question, Verdict
 from alignlab.rewards.judges.prompts import Wording, load_wording
+from alignlab.rewards.judges.reasons import last_request, write_reasons
 
 
 class LocalJudgeRule(JudgeRule):
@@ -39,6 +41,8 @@ class LocalJudgeRule(JudgeRule):
     """A file that asks for a letter, with {conversation} or {prompt}, {first}, {second} and {question}."""
     rate_template: str | None = None
     """A file that asks for a digit, with {first}."""
+    reasons: NonNegativeInt = 0
+    """Tokens that the model may write before it answers (a chain of thought): templates then ask for reasons."""
     batch_tokens: PositiveInt | None = None
     """Tokens (padding included) in one forward pass; 2048 on a CPU, whose caches hold no more, and else 16384."""
 
@@ -50,7 +54,7 @@ class LocalJudgeRule(JudgeRule):
 
     def wording(self) -> Wording:
         """Read the templates. Raises RecipeError."""
-        return load_wording(self.template, self.rate_template)
+        return load_wording(self.template, self.rate_template, reasons=self.reasons > 0)
 
     def load(self, context: JudgeContext) -> "LocalJudge":
         """Load the model."""
@@ -66,7 +70,9 @@ class LocalJudgeRule(JudgeRule):
             min(batch_tokens, context.microbatch_tokens),
             config_context(load_config(path, trust)),
             path,
-            ["local", weights_print(path), tokenizer_print(tokenizer), str(context.dtype), *wording.identity],
+            ["local", weights_print(path), tokenizer_print(tokenizer), str(context.dtype), *wording.identity]
+            + ([self.reasons] if self.reasons else []),
+            self.reasons,
         )
 
 
@@ -80,12 +86,14 @@ class LocalJudge:
     batch_tokens: int
     context: int
     where: str
-    identity: list[str]
+    identity: list[Any]
+    num_reasons: int = 0
 
     @torch.no_grad()
     def __call__(self, questions: Sequence[Question]) -> list[Verdict]:
         """Answer a batch of questions; those of about one length run together."""
-        samples = self._tokens(questions)
+        reasons = self._reasons(questions) if self.num_reasons else [None] * len(questions)
+        samples = self._tokens(questions, reasons)
         verdicts: dict[int, Verdict] = {}
         for rows in self._batches([len(prompt) for prompt, _ in samples]):
             prompts = [Sample(samples[row][0], (False,) * len(samples[row][0])) for row in rows]
@@ -94,16 +102,25 @@ class LocalJudge:
             last[torch.arange(len(rows)), batch.lengths - 1] = True
             logp = logits_at(self.model, batch, last).float().log_softmax(-1)  # float [R, V]
             for row, line in zip(rows, logp, strict=True):
-                verdicts[row] = self._verdict(questions[row], samples[row][1], line)
+                verdicts[row] = self._verdict(questions[row], samples[row][1], line, reasons[row])
         return [verdicts[row] for row in range(len(questions))]
 
-    def _verdict(self, question: Question, words: Mapping[str, int], logp: Tensor) -> Verdict:
+    def _reasons(self, questions: Sequence[Question]) -> list[str | None]:
+        """Let the model write before it answers."""
+        prompts = [prompt for prompt, _ in self._tokens(questions, [None] * len(questions), room=self.num_reasons)]
+        found: dict[int, str] = {}
+        for rows in self._batches([len(prompt) + self.num_reasons for prompt in prompts]):
+            said = write_reasons(self.model, self.tokenizer, [prompts[row] for row in rows], self.num_reasons)
+            found.update(zip(rows, said, strict=True))
+        return [found[row] for row in range(len(questions))]
+
+    def _verdict(self, question: Question, words: Mapping[str, int], logp: Tensor, reasons: str | None) -> Verdict:
         worth = self.wording.words(question)
         found = logp[list(words.values())].double()
         sure = float(found.exp().sum())
         share = found.softmax(0)
         value = sum(float(p) * worth[word] for p, word in zip(share, words, strict=True))
-        return Verdict(min(max(value, 0.0), 1.0), facts={"sure": min(sure, 1.0)})
+        return Verdict(min(max(value, 0.0), 1.0), reasons or "", facts={"sure": min(sure, 1.0)})
 
     def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Return rows, the longest first, as many at a time as fit."""
@@ -114,16 +131,19 @@ class LocalJudge:
             batches[-1].append(row)
         return batches
 
-    def _tokens(self, questions: Sequence[Question]) -> list[tuple[tuple[int, ...], Mapping[str, int]]]:
+    def _tokens(
+        self, questions: Sequence[Question], reasons: Sequence[str | None], room: int = 0
+    ) -> list[tuple[tuple[int, ...], Mapping[str, int]]]:
         """Return the tokens that are asked, and the first token of each word that may follow them."""
-        examples = [self._example(question, ()) for question in questions]
+        examples = [self._example(question, (), said) for question, said in zip(questions, reasons, strict=True)]
         firsts: dict[tuple[bool, bool], Mapping[str, int]] = {}  # by what the words depend on
         found = []
         for question, samples in zip(questions, tokenize(examples, self.tokenizer), strict=True):
             prompt = self._checked(samples)["prompt"].tokens
-            if len(prompt) > self.context:
+            if len(prompt) + room > self.context:
+                more = f" with {room:,} for reasons" if room else ""
                 raise RewardError(
-                    f"a question has {len(prompt):,} tokens, and the judge's context is {self.context:,}",
+                    f"a question has {len(prompt) + room:,} tokens{more}, and the judge's context is {self.context:,}",
                     where=f"{self.where}, prompt {str(question.prompt)!r:.200}",
                     do="judge shorter answers (`max_new_tokens`, `max_length`), or take another judge",
                 )
@@ -146,12 +166,14 @@ class LocalJudge:
             raise RewardError(what, where=self.where, do="take another model")
         return firsts
 
-    def _example(self, question: Question, words: Sequence[str]) -> Example:
-        text = self.wording.text(question)
+    def _example(self, question: Question, words: Sequence[str], reasons: str | None = None) -> Example:
+        text, request = self.wording.text(question), last_request(question)
         if not self._is_chat(question):
+            text += f"\n{reasons}\n\n{request}" if reasons is not None else ""
             return Example("?", {}, text, {word: f" {word}" for word in words})
         said = {word: [{"role": "assistant", "content": word}] for word in words}
-        return Example("?", {}, [{"role": "user", "content": text}], said)
+        turns = [("user", text), *([] if reasons is None else [("assistant", reasons), ("user", request)])]
+        return Example("?", {}, [{"role": role, "content": content} for role, content in turns], said)
 
     def _checked(self, samples: Samples | RowProblem) -> Samples:
         if isinstance(samples, RowProblem):

@@ -10,6 +10,7 @@ from alignlab.rewards.judges.base import Question
 
 HERE = Path(__file__).parent
 COMPARE, RATE = HERE / "compare.txt", HERE / "rate.txt"
+COMPARE_REASONS, RATE_REASONS = HERE / "compare_reasons.txt", HERE / "rate_reasons.txt"
 PLACES = ("conversation", "prompt", "first", "second", "question")
 LETTERS: Mapping[str, float] = {"A": 1.0, "B": 0.0}  # what an answer says of P(first is better)
 DIGITS: Mapping[str, float] = {str(digit): (digit - 1) / 8 for digit in range(1, 10)}
@@ -49,9 +50,13 @@ class Wording:
         )
 
 
-def load_wording(compare: str | None, rate: str | None) -> Wording:
-    """Read a user's templates, or those that ship. Raises RecipeError for a place that there is not."""
-    return Wording(_read(compare, COMPARE, ("first", "second")), _read(rate, RATE, ("first",)))
+def load_wording(compare: str | None, rate: str | None, *, reasons: bool = False) -> Wording:
+    """Read a user's templates, or those that ship; with `reasons`, those that ask for reasons and for no word yet.
+
+    Raises RecipeError for a place that there is not.
+    """
+    to_compare, to_rate = (COMPARE_REASONS, RATE_REASONS) if reasons else (COMPARE, RATE)
+    return Wording(_read(compare, to_compare, ("first", "second")), _read(rate, to_rate, ("first",)))
 
 
 def _read(name: str | None, default: Path, wanted: Sequence[str]) -> Template:

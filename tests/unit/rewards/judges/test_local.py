@@ -2,7 +2,7 @@ import pytest
 import torch
 from toy import base_model, method, run_for
 
-from alignlab.data import prompt_record
+from alignlab.data import prompt_record, stop_tokens
 from alignlab.errors import RecipeError, RewardError
 from alignlab.models import load_model, load_tokenizer, save_model
 from alignlab.rewards.judges import JudgeContext, LocalJudgeRule, Principle, Question, RewardModelJudgeRule
@@ -14,6 +14,19 @@ TURNS = [{"role": "user", "content": "What is two plus two?"}]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return base_model(tmp_path_factory.mktemp("judge") / "model")
+
+
+@pytest.fixture(scope="module")
+def talkative(model, tmp_path_factory):
+    """A model that does not only say its last token again."""
+    lm = load_model(str(model), "lm", dtype=torch.float32, device=torch.device("cpu"))
+    rng = torch.Generator().manual_seed(1)
+    for parameter in lm.parameters():
+        parameter.data += 0.3 * torch.randn(parameter.shape, generator=rng)
+    lm.config.max_position_embeddings = 256  # what follows the reasons has to fit
+    path = tmp_path_factory.mktemp("judge") / "talkative"
+    save_model(lm, load_tokenizer(str(model)), path)
+    return path
 
 
 @pytest.fixture
@@ -66,6 +79,41 @@ def test_a_single_answer_is_rated_by_its_digits(model, tmp_path):
     (verdict,) = load(model, None, rate_template=str(path))([Question(TURNS, "It is four.")])
     assert 0.3 < verdict.probability < 0.7  # an untrained model finds all digits about as likely
     assert 0 < verdict.facts["sure"] < 1
+
+
+@pytest.mark.parametrize("turns", [TURNS, "What is two plus two?"], ids=["chat", "text"])
+def test_reasons_are_the_models_own_words_and_the_letter_is_asked_for_after_them(talkative, template, turns):
+    question = Question(turns, "It is four.", "I do not know.")
+    judge = load(talkative, template, reasons=8)
+    (verdict,) = judge([question])
+    tokenizer, lm = judge.tokenizer, judge.model
+    asked = judge._tokens([question], [None])[0][0]
+    drawn = list(asked)
+    for _ in range(8):  # greedy, a token at a time, without a cache
+        drawn.append(int(lm(input_ids=torch.tensor([drawn])).logits[0, -1].argmax()))
+        if drawn[-1] in stop_tokens(tokenizer):
+            break
+    assert verdict.reply == tokenizer.decode(drawn[len(asked) :], skip_special_tokens=True).strip() != ""
+    (full, words), *_ = judge._tokens([question], [verdict.reply])
+    text = tokenizer.decode(full)
+    assert text.index(verdict.reply) < text.index("Reply with the letter A or B")
+    found = lm(input_ids=torch.tensor([full])).logits[0, -1].double()[list(words.values())].softmax(0)
+    assert verdict.probability == pytest.approx(float(found[0]), rel=1e-5)
+    assert judge.identity != load(talkative, template).identity
+
+
+def test_reasons_do_not_depend_on_what_is_asked_beside_them(talkative, template):
+    judge = load(talkative, template, reasons=6, batch_tokens=400)
+    asked = questions(8)
+    together = judge(asked)
+    alone = [judge([question])[0] for question in asked]
+    assert [v.reply for v in together] == [v.reply for v in alone]
+    assert [v.probability for v in together] == pytest.approx([v.probability for v in alone], rel=1e-5)
+
+
+def test_reasons_that_would_not_fit_into_the_context_are_an_error(model, template):
+    with pytest.raises(RewardError, match=r"tokens with 120 for reasons, and the judge's context is 128"):
+        load(model, template, reasons=120)([Question(TURNS, "It is four.", "No.")])
 
 
 def test_a_question_over_the_context_is_an_error_with_its_length(model, template):
