@@ -17,8 +17,8 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from alignlab.config.yaml_lines import parse_value
 from alignlab.errors import AlignlabError, PluginError, did_you_mean
+from alignlab.hooks import PROJECT
 from alignlab.plugins import Found, Plugins, installed
 from alignlab.plugins.found import HOOKS, WORDS, current, split_name
 from alignlab.plugins.packages import read_package, refuse_clashes
@@ -58,7 +58,8 @@ def _named(name: str) -> list[Found]:
 
 def _run_child(names: Sequence[str], settings: Sequence[str], directory: Path | None = None) -> int:
     for text in settings:
-        _setting(text)  # a wrong one is said here
+        if not all(text.partition("=")[:2]):
+            raise PluginError(f"--set wants KEY=VALUE, came {text!r}", do="for example --set beta=0.2")
     if settings and len(names) > 1:
         raise PluginError(f"--set is for one plugin, and these are {', '.join(names)}", do="check them one by one")
     environment = dict(os.environ)
@@ -72,8 +73,10 @@ def _run_child(names: Sequence[str], settings: Sequence[str], directory: Path | 
 
 def main(words: Sequence[str]) -> int:
     """Check installed plugins in this process: `kind.name ... --set KEY=VALUE ...`; return the exit code."""
+    from alignlab.config.yaml_lines import parse_value  # not above: pydantic fails where metadata is broken
+
     end = list(words).index("--set")
-    settings = dict(_setting(text) for text in words[end + 1 :])
+    settings = {key: parse_value(value) for key, _, value in (text.partition("=") for text in words[end + 1 :])}
     num, broken = 0, 0
     for name in words[:end]:
         for what, error in _checked(*split_name(name.removeprefix(f"{HOOKS}.")), settings):
@@ -87,11 +90,11 @@ def main(words: Sequence[str]) -> int:
 def _checked(kind: str, name: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, BaseException | None]]:
     """Check one plugin: yield what was looked at, and what is wrong with it."""
     found = [one for one in installed() if (one.kind, one.name) == (kind, name)]
-    one = found[0]
+    one = min(found, key=lambda each: each.distribution == PROJECT)  # of a name that is alignlab's too, the other
     print(f"{WORDS.get(kind, kind)} {name} of {one.distribution} {one.version} (module {one.module})")
-    problem = next((each.problem for each in found if each.problem), "")
-    yield f"metadata; for alignlab {one.requires or 'of any version'}", PluginError(problem) if problem else None
-    if problem:
+    what = f"metadata; for alignlab {one.requires or 'of any version'}"
+    yield what, PluginError(one.problem) if one.problem else None
+    if one.problem:
         return
     what, error = _tried("import and registration", partial(_load, kind, name))
     yield what, error
@@ -138,13 +141,6 @@ def _say(what: str, error: BaseException | None) -> None:
         named = isinstance(error, (AlignlabError, AssertionError))
         text = str(error) if named and str(error) else f"{type(error).__name__}: {error}"
         print(textwrap.indent(text, " " * 10), flush=True)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise PluginError(f"--set wants KEY=VALUE, came {text!r}", do="for example --set beta=0.2")
-    return key, parse_value(value)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,9 @@ class _WithPipOptions(argparse.ArgumentParser):
         words = list(args)
         end = words.index("--") if "--" in words else len(words)
         found, unknown = super().parse_known_args(words[:end], namespace)
+        if hasattr(found, "specs"):  # argparse ends a list at the first option: SPEC -e DIR SPEC
+            found.specs += [word for word in unknown if not word.startswith("-")]
+            unknown = [word for word in unknown if word.startswith("-")]
         found.pip_options = words[end + 1 :]
         return found, unknown
 
@@ -92,7 +95,7 @@ def _new(args: argparse.Namespace) -> int:
     target = new_package(args.name, args.kind, Path(args.directory))
     for path in sorted(path for path in target.rglob("*") if path.is_file()):
         print(path)
-    print(f"next: cd {target}; pip install -e '.[dev]'; pytest; alignlab run recipe.yaml")
+    print(f"next: cd {target}; alignlab plugins install -e '.[dev]'; pytest; alignlab run recipe.yaml")
     return 0
 
 

@@ -158,4 +158,4 @@ def _with_rivals(one: Found, owners: Sequence[str]) -> Found:
         others = [PROJECT]
     if one.problem or not others:
         return one
-    return replace(one, problem=f"{', '.join(others)} has a {one.kind} of that name too")
+    return replace(one, problem=f"{', '.join(others)} has a {WORDS.get(one.kind, one.kind)} of that name too")

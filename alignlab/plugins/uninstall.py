@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from importlib.metadata import Distribution
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -31,14 +32,17 @@ def uninstall(names: Sequence[str], *, yes: bool) -> int:
     if not agreed(f"this uninstalls {' and '.join(chosen.values())}", yes):
         return 1
     before = versions()
+    for distribution in there:
+        if canonicalize_name(about(distribution)[0]) in chosen:
+            _make_readable(distribution)
     pip("uninstall", "--yes", *chosen.values())
-    say_changes(before, versions())
-    for distribution in current():
+    after = versions()
+    say_changes(before, after)
+    for distribution in there:
         name = about(distribution)[0]
-        if canonicalize_name(name) in chosen:
-            where = str(getattr(distribution, "_path", sys.prefix))
+        if canonicalize_name(name) in chosen.keys() & after.keys():
             what = f"pip left {name} where it is: it is broken, or outside of this environment"
-            raise PluginError(what, where=where, do="delete that directory, and the modules beside it")
+            raise PluginError(what, where=_home(distribution), do="delete that directory, and the modules beside it")
     return 0
 
 
@@ -62,6 +66,19 @@ def _distribution_of(name: str, plugins: Sequence[Found]) -> str:
             f"{name!r} is part of alignlab itself", do="leave it: a recipe that does not name it is not changed by it"
         )
     return owners.pop()
+
+
+def _make_readable(distribution: Distribution) -> None:
+    """Empty entry points that cannot be parsed, of a distribution that goes: pip reads them too, and would stop."""
+    try:
+        list(distribution.entry_points)
+    except Exception:
+        Path(_home(distribution), "entry_points.txt").write_text("")
+
+
+def _home(distribution: Distribution) -> str:
+    """Return the directory of a distribution's metadata."""
+    return str(getattr(distribution, "_path", sys.prefix))
 
 
 def _needs(distribution: Distribution, key: str) -> bool:
