@@ -1,4 +1,4 @@
-"""A package of every kind, as `alignlab plugins new` writes it: built, installed in a fresh environment, tested there."""
+"""A package of every kind, as `alignlab plugins new` writes it: built, installed in a fresh environment, and tested."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alignlab.plugins.scaffold import USES
+from alignlab.plugins.scaffold import USES, new_package
 
 OFFLINE = ("--", "--no-index")
 
@@ -35,6 +35,15 @@ def environment(tmp_path):
     """Where builds go, and where ninja is: beside this interpreter, not beside that of the fresh environment."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return {"ALIGNLAB_CACHE": str(tmp_path / "cache"), "PATH": path}
+
+
+def test_an_installed_alignlab_writes_what_the_source_tree_does(packages, tmp_path):
+    for kind, written in packages.items():
+        from_tree = new_package(f"new-{kind}", kind, tmp_path)
+        files = {path.relative_to(from_tree) for path in from_tree.rglob("*") if path.is_file()}
+        assert Path(".github/workflows/test.yml") in files
+        for file in files:
+            assert (written / file).read_bytes() == (from_tree / file).read_bytes()
 
 
 def test_the_tests_of_every_package_pass_as_they_were_generated(packages, installed, environment):
