@@ -94,7 +94,13 @@ def main() -> None:
         package_dir=plugins,
         package_data={
             "": ["py.typed"],
-            "alignlab": ["recipes/*.yaml", "data/world/*.txt", "data/world/*.yaml", "rewards/judges/*.txt"],
+            "alignlab": [
+                "recipes/*.yaml",
+                "data/world/*.txt",
+                "data/world/*.yaml",
+                "rewards/judges/*.txt",
+                "templates/**/*.tmpl",
+            ],
             "alignlab_cai": ["*.yaml"],
         },
         entry_points={"console_scripts": ["alignlab = alignlab.cli:main"], ENTRY_POINTS: entry_points},

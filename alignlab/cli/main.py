@@ -22,7 +22,7 @@ COMMANDS = {
     "replay": "replay a batch whose loss or gradient was not finite: which weights, rows, tokens and terms are not",
     "judge": "measure how far a judge agrees with people's labels, or with a true reward",
     "sample": "answer prompts with the models of a run, side by side",
-    "plugins": "list the installed plugins",
+    "plugins": "list, write, install, uninstall and check plugins",
     "kernels": "list the implementations of every op on this machine, or build the native ones",
     "bench": "time the implementations of every op against each other on this machine",
 }

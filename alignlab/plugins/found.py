@@ -4,16 +4,20 @@ A plugin is an entry point of the group `alignlab`, named `kind.name` for what i
 name where it only hooks in.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import canonicalize_name
+
+from alignlab import __version__
 from alignlab.errors import PluginError, did_you_mean
 from alignlab.hooks import PROJECT
+from alignlab.plugins.core import is_core
+from alignlab.plugins.versions import declared_range, fits
 
 GROUP = "alignlab"
 REGISTERS = {
@@ -42,6 +46,8 @@ class Found:
     distribution: str
     version: str
     problem: str = ""
+    requires: str = ""
+    """The versions of alignlab that its distribution asks for; empty if any will do."""
 
     def __str__(self) -> str:
         """Return what an error needs to name."""
@@ -53,23 +59,33 @@ class Found:
         upgrade = f"pip install -U {self.distribution}"
         return upgrade if self.distribution == PROJECT else f"{upgrade}, or pip uninstall {self.distribution}"
 
+    @property
+    def misfit(self) -> str:
+        """Return why this alignlab is not one that it was built for, or nothing."""
+        return "" if fits(self.requires) else f"is for alignlab {self.requires}, and this is alignlab {__version__}"
+
 
 def installed() -> list[Found]:
     """List the plugins of every installed distribution, each with its problem if it has one."""
-    found: list[Found] = []
-    seen: set[str] = set()
-    for distribution in distributions():
-        name, version, problem = _about(distribution)
-        same = re.sub(r"[-_.]+", "-", name).lower()
-        # The first on sys.path is the one that is imported; a second copy, a stale egg-info say, is not.
-        if same not in seen:
-            seen.add(same)
-            found += _plugins(distribution, name, version, problem)
-    found.sort(key=lambda one: (one.kind, one.name, one.distribution))
+    found = sorted(
+        (plugin for distribution in current() for plugin in plugins_of(distribution)),
+        key=lambda one: (one.kind, one.name, one.distribution),
+    )
     owners: dict[tuple[str, str], list[str]] = defaultdict(list)
     for one in found:
         owners[one.kind, one.name].append(one.distribution)
     return [_with_rivals(one, owners[one.kind, one.name]) for one in found]
+
+
+def current(path: Iterable[str] | None = None) -> list[Distribution]:
+    """List the distributions of sys.path, or of another path, each once.
+
+    The first is the one that is imported; a second copy further down, a stale egg-info say, is not.
+    """
+    found: dict[str, Distribution] = {}
+    for distribution in distributions() if path is None else distributions(path=list(path)):
+        found.setdefault(canonicalize_name(about(distribution)[0]), distribution)
+    return list(found.values())
 
 
 def split_name(entry_point: str) -> tuple[str, str]:
@@ -88,7 +104,7 @@ def doubled(kind: str, name: str, owners: Sequence[Found]) -> PluginError:
     )
 
 
-def _about(distribution: Distribution) -> tuple[str, str, str]:
+def about(distribution: Distribution) -> tuple[str, str, str]:
     """Return a distribution's name, version and problem; metadata that cannot be read is somebody else's."""
     stem = Path(str(getattr(distribution, "_path", UNKNOWN))).stem
     try:
@@ -99,16 +115,22 @@ def _about(distribution: Distribution) -> tuple[str, str, str]:
     return name or stem, version or UNKNOWN, "" if name and version else "its METADATA has no name or version"
 
 
-def _plugins(distribution: Distribution, name: str, version: str, problem: str) -> list[Found]:
+def plugins_of(distribution: Distribution) -> list[Found]:
+    """List the plugins of one distribution; whether another one has a name of theirs is not looked at."""
+    name, version, problem = about(distribution)
     try:
         points: list[EntryPoint] = [point for point in distribution.entry_points if point.group == GROUP]
     except Exception as error:
         problem = f"its entry_points.txt cannot be read: {error}"
         return [Found(UNKNOWN, UNKNOWN, UNKNOWN, name, version, problem)] if _concerns_us(distribution) else []
+    if not points:
+        return []  # most are none, and what they ask of alignlab need not be read
+    requires = "" if problem or name == PROJECT else declared_range(distribution)
     found = []
     for point in points:
         kind, plain = split_name(point.name)
-        found.append(Found(kind, plain, point.value, name, version, problem or _name_problem(point)))
+        one = Found(kind, plain, point.value, name, version, problem or _name_problem(point), requires)
+        found.append(replace(one, problem=f"it {one.misfit}") if one.misfit and not one.problem else one)
     return found
 
 
@@ -132,6 +154,8 @@ def _name_problem(point: EntryPoint) -> str:
 def _with_rivals(one: Found, owners: Sequence[str]) -> Found:
     """Say that a name is doubled, where it is."""
     others = [owner for owner in owners if owner != one.distribution]
+    if not others and is_core(one.kind, one.name):
+        others = [PROJECT]
     if one.problem or not others:
         return one
-    return replace(one, problem=f"{', '.join(others)} has a {one.kind} of that name too")
+    return replace(one, problem=f"{', '.join(others)} has a {WORDS.get(one.kind, one.kind)} of that name too")

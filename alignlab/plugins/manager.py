@@ -119,12 +119,7 @@ class Plugins:
             self._raise_unknown(kind, name)
         if len(owners) > 1:
             raise doubled(kind, name, owners)
-        found = owners[0]
-        try:
-            module = EntryPoint(name, found.module, GROUP).load()
-        except Exception as error:
-            raise PluginError(f"{found} cannot be imported: {type(error).__name__}: {error}", do=found.mend) from error
-        self._take(module, found)
+        self._take(_import(owners[0]), owners[0])
 
     def _raise_unknown(self, kind: str, name: str) -> NoReturn:
         if kind == HOOKS:
@@ -223,6 +218,21 @@ class Plugins:
             if found is None:
                 raise
             raise _raised(hook, found, error) from error
+
+
+def _import(found: Found) -> Any:
+    """Return what a plugin's entry point names. Whether it was built for this alignlab is asked first."""
+    if found.misfit:
+        do = f"pip install -U {found.distribution}, or pip install 'alignlab{found.requires}'"
+        raise PluginError(f"{found} {found.misfit}", do=do)
+    try:
+        return EntryPoint(found.name, found.module, GROUP).load()
+    except (Exception, SystemExit) as error:
+        what, do = f"{type(error).__name__}: {error}", found.mend
+        if isinstance(error, ModuleNotFoundError) and f"{found.module.partition(':')[0]}.".startswith(f"{error.name}."):
+            what = f"its entry point names a module that is not installed, {error.name!r}"
+            do = f"{do}; its author: mend {found.kind}.{found.name} in pyproject.toml"
+        raise PluginError(f"{found} cannot be imported: {what}", do=do) from error
 
 
 @contextmanager

@@ -2,7 +2,11 @@
 
 import sys
 
-from alignlab.plugins import installed
+import pytest
+
+from alignlab import __version__, builtin
+from alignlab.plugins import Plugins, installed
+from alignlab.plugins.core import NAMES
 
 
 def listed(**wanted):
@@ -69,3 +73,40 @@ def test_a_second_copy_of_a_distribution_further_down_the_path_does_not_count(di
     monkeypatch.syspath_prepend(newer.parent)
     (found,) = listed(name="fast")
     assert (found.module, found.version, found.problem) == ("new", "2.0", "")
+
+
+@pytest.mark.parametrize("requires", ["alignlab>=90", "alignlab<0.0.1", "Alignlab==90.*", "alignlab~=90.1"])
+def test_a_plugin_for_another_alignlab_is_listed_with_both_versions(distribution, requires):
+    distribution("old", entry_points={"method.fast": "old_fast"}, requires=["torch>=2", requires])
+    (found,) = listed(distribution="old")
+    assert found.requires == requires[len("alignlab") :]
+    assert found.problem == f"it is for alignlab {found.requires}, and this is alignlab {__version__}"
+
+
+@pytest.mark.parametrize(
+    "requires",
+    [["alignlab"], [f"alignlab>={__version__},<90"], ["alignlab>=90; extra == 'new'"], ["not a requirement"]],
+)
+def test_a_plugin_for_this_alignlab_has_no_problem(distribution, requires):
+    distribution("fine", entry_points={"method.fast": "fine_fast"}, requires=requires)
+    (found,) = listed(distribution="fine")
+    assert found.problem == ""
+
+
+def test_the_range_is_written_as_people_write_it(distribution):
+    distribution("fine", entry_points={"method.fast": "fine_fast"}, requires=["alignlab<90", "alignlab>=0.1,!=0.1.3"])
+    (found,) = listed(distribution="fine")
+    assert found.requires == ">=0.1,<90,!=0.1.3"
+
+
+def test_a_name_of_alignlabs_own_is_listed_as_taken(distribution):
+    distribution("rival", entry_points={"reward.length": "rival_length"})
+    (rival,) = listed(distribution="rival")
+    assert rival.problem == "alignlab has a reward of that name too"
+
+
+def test_the_names_of_the_core_are_those_that_it_registers():
+    registered = {kind: set() for kind in NAMES if kind != "kernel"}
+    for kind, name in Plugins(builtin)._objects:
+        registered[kind].add(name)
+    assert registered == {kind: set(names) for kind, names in NAMES.items() if kind != "kernel"}

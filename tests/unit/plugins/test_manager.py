@@ -133,6 +133,48 @@ def test_a_plugin_that_cannot_be_imported_is_named_with_what_to_do(distribution)
     assert isinstance(error.__cause__, ModuleNotFoundError)
 
 
+@pytest.mark.parametrize("module", ["not_there", "not_there.deeper", "not_there:thing"])
+def test_an_entry_point_to_a_missing_module_says_that_it_is_the_entry_point(distribution, module):
+    distribution("torn", "0.3", {"method.fast": module})
+    assert str(error_of(Plugins().get, "method", "fast")) == (
+        f"plugin method 'fast' of torn 0.3 (module {module}) cannot be imported: "
+        "its entry point names a module that is not installed, 'not_there'\n"
+        "  to do: pip install -U torn, or pip uninstall torn; its author: mend method.fast in pyproject.toml"
+    )
+
+
+def test_an_entry_point_to_a_missing_part_of_a_module_names_the_part(distribution):
+    distribution("torn", "0.3", {"method.fast": "half_there.fast"}, half_there="")
+    assert "names a module that is not installed, 'half_there.fast'" in error_of(Plugins().get, "method", "fast").what
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import sys; sys.exit('no licence')", "SystemExit: no licence"),
+        ("def", "SyntaxError: invalid syntax (raising.py, line 1)"),
+    ],
+)
+def test_a_plugin_that_raises_on_import_is_named_with_what_it_raised(distribution, source, said):
+    distribution("torn", "0.3", {"method.fast": "raising"}, raising=source)
+    assert str(error_of(Plugins().get, "method", "fast", where="r.yaml, line 3")) == (
+        f"plugin method 'fast' of torn 0.3 (module raising) cannot be imported: {said}\n"
+        "  where: r.yaml, line 3\n"
+        "  to do: pip install -U torn, or pip uninstall torn"
+    )
+
+
+def test_a_plugin_for_another_alignlab_is_not_imported_and_the_error_names_range_version_and_command(distribution):
+    distribution("newer", "2.1", {"method.fast": "newer_fast"}, requires=["alignlab>=90,<91"], newer_fast="1 / 0")
+    assert str(error_of(Plugins().get, "method", "fast")) == (
+        "plugin method 'fast' of newer 2.1 (module newer_fast) is for alignlab >=90,<91, "
+        f"and this is alignlab {__version__}\n"
+        "  to do: pip install -U newer, or pip install 'alignlab>=90,<91'"
+    )
+    assert "newer_fast" not in sys.modules
+
+
 def test_a_misspelt_hook_names_the_nearest(distribution):
     source = "from alignlab import hookimpl\n\n@hookimpl\ndef on_stepend(step):\n    pass\n"
     distribution("typo", "0.3", {"typo": "typo_hook"}, typo_hook=source)
