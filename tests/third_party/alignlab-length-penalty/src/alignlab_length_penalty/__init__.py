@@ -25,10 +25,12 @@ def overlong(lengths: Tensor, limit: int) -> Tensor:
 def reward_stage(run: Run, method: Any, batch: Batch) -> Generator[None, Any, Any]:
     """Take each answer's penalty off its advantage, less the mean penalty of the batch: a baseline, as for a reward."""
     scored = yield
+    if method.rows != "prompt":  # its answers are the data's
+        return scored
     limit, advantages = getattr(method, "max_new_tokens", None), getattr(scored, "advantages", None)
     if limit is None or advantages is None:
         raise PluginError(
-            f"length_penalty wants a method that samples answers and has advantages, and {method.name!r} is none",
+            f"length_penalty changes `advantages` by `max_new_tokens`, and method {method.name!r} has not both",
             do="take length_penalty out of the recipe's `plugins`",
         )
     penalty = overlong(scored.acted.sum(1), limit)  # float [B]
