@@ -21,7 +21,7 @@ def method(settings):
         return RLOO(num_samples=TRL["group"], **clip)
     normalize = {"grpo": "sequence", "bnpo": "token"}[settings["loss_type"]]
     std = settings["scale_rewards"] == "group"
-    return GRPO(num_generations=TRL["group"], normalize=normalize, std=std, **clip)
+    return GRPO(num_samples=TRL["group"], normalize=normalize, std=std, **clip)
 
 
 def loaded(case):

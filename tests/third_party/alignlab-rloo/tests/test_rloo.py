@@ -41,7 +41,6 @@ def test_the_baseline_leaves_the_gradient_of_the_reward_as_it_is():
 def test_it_promises_the_optimum_only_where_it_is_one():
     assert RLOO().optimum == Optimum("kl_regularized", beta="kl_coef")
     assert RLOO(kl_coef=0).optimum is None
-    assert RLOO(temperature=0.7).optimum is None
 
 
 def test_the_recipe_runs_and_answers_get_better(run_recipe):

@@ -37,7 +37,7 @@ class GRPO(MethodSettings):
     name = "grpo"
     rows = "prompt"
 
-    num_generations: Annotated[int, Field(ge=2)] = 8
+    num_samples: Annotated[int, Field(ge=2)] = 8
     """Answers to a prompt: the group."""
     max_new_tokens: PositiveInt = 64
     temperature: PositiveFloat = 1.0
@@ -69,13 +69,13 @@ class GRPO(MethodSettings):
 
         All advantages are 0 there, whatever the normalisation, and nowhere else. README.md says what the others miss.
         """
-        exact = self.kl_coef > 0 and self.kl_in == "reward" and not self.std and self.temperature == 1
+        exact = self.kl_coef > 0 and self.kl_in == "reward" and not self.std
         return Optimum("kl_regularized", beta="kl_coef") if exact else None
 
     def data(self, run: Run, records: Sequence[Record]) -> Rollout:
         """Sample a group of answers to every prompt."""
-        sampling = {name: getattr(self, name) for name in ("max_new_tokens", "temperature", "stop")}
-        return run.generate("policy", records, num_samples=self.num_generations, **sampling)
+        names = ("num_samples", "max_new_tokens", "temperature", "stop")
+        return run.generate("policy", records, **{name: getattr(self, name) for name in names})
 
     def reward(self, run: Run, batch: Rollout) -> Groups:
         """Score the answers, and compare each with its group."""

@@ -48,7 +48,7 @@ class RLOO(MethodSettings):
     @property
     def optimum(self) -> Optimum | None:
         """Where reward - kl_coef * log-ratio is the same for all answers to a prompt: all advantages are 0 there."""
-        return Optimum("kl_regularized", beta="kl_coef") if self.kl_coef > 0 and self.temperature == 1 else None
+        return Optimum("kl_regularized", beta="kl_coef") if self.kl_coef > 0 else None
 
     def data(self, run: Run, records: Sequence[Record]) -> Rollout:
         """Sample answers to every prompt."""
