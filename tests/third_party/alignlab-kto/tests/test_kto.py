@@ -30,7 +30,7 @@ def test_the_reference_point_is_estimated_from_every_prompt_with_the_answer_befo
     second = Sample((3, 20, 21, 22, 9), (False, True, True, True, False))  # after the answer stands one more token
     found = mismatched(collate([first, second], unit=[0, 1]))
     assert [row[keep].tolist() for row, keep in zip(found.tokens, found.valid, strict=True)] == [
-        [1, 2, 20, 21, 22],  # cut to the batch's width
+        [1, 2, 20, 21, 22],  # cut to the longest row
         [3, 10, 11],
     ]
     assert found.acted.tolist() == [[False, False, True, True, True], [False, True, True, False, False]]

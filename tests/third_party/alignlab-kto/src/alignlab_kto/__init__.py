@@ -21,15 +21,14 @@ class Labelled(Batch):
 
 
 def mismatched(batch: Batch) -> Batch:
-    """Return every prompt with the answer of the row before it, cut to the batch's width: what z0 is estimated from."""
-    begun = batch.acted.cumsum(1) > 0
+    """Return every prompt with the answer of the row before it, cut to the longest row: what z0 is estimated from."""
+    begun, longest = batch.acted.cumsum(1) > 0, int(batch.lengths.max())  # which the model's context has room for
     prompts = [batch.tokens[i][batch.valid[i] & ~begun[i]].tolist() for i in range(len(batch))]
     samples: list[Sample] = []
     for i, prompt in enumerate(prompts):
         answer = batch.valid[i - 1] & begun[i - 1]
         tokens, acted = batch.tokens[i - 1][answer].tolist(), batch.acted[i - 1][answer].tolist()
-        width = batch.tokens.shape[1]  # which the model's context has room for
-        samples.append(Sample((*prompt, *tokens)[:width], (*[False] * len(prompt), *acted)[:width]))
+        samples.append(Sample((*prompt, *tokens)[:longest], (*[False] * len(prompt), *acted)[:longest]))
     return collate(samples, unit=range(len(samples))).to(batch.tokens.device)
 
 
