@@ -74,6 +74,18 @@ def build_wheel():
 
 
 @pytest.fixture(scope="session")
+def build_wheels():
+    """Build the wheel of each source with the tools of this environment; return them."""
+
+    def build(sources):
+        for source in sources:
+            code = "from setuptools.build_meta import build_wheel; print(build_wheel('dist'))"
+            yield source / "dist" / run(sys.executable, "-c", code, cwd=source).stdout.splitlines()[-1]
+
+    return build
+
+
+@pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """The sdist, and the wheel that is built from it (not from the tree)."""
     source = copy_source(tmp_path_factory.mktemp("built") / "source")

@@ -1,5 +1,6 @@
 """Every hook of alignlab.hooks is in docs/hooks.md, whose example fits it, and is called by a test here."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import pytest
 from alignlab.hooks import FAMILIES, PROJECT, Events, Registration, Stages
 from alignlab.ops import implementations
 from alignlab.plugins import Plugins
+from alignlab.plugins.found import REGISTERS
 
-DOCS = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
+ROOT = Path(__file__).parents[2]
+DOCS = (ROOT / "docs" / "hooks.md").read_text()
 EXAMPLES = dict(re.findall(r"^### (\w+)\n.*?^```python\n(.*?)^```", DOCS, flags=re.MULTILINE | re.DOTALL))
 
 
@@ -29,6 +32,26 @@ def example(hook):
 def test_every_hook_is_in_the_docs_and_nothing_else():
     assert re.findall(r"^### (\w+)$", DOCS, flags=re.MULTILINE) == names(*FAMILIES)
     assert EXAMPLES.keys() == set(names(*FAMILIES))
+
+
+def signature(hook):
+    (function,) = (vars(family)[hook] for family in FAMILIES if hook in vars(family))
+    found = inspect.signature(function)
+    return str(found.replace(parameters=list(found.parameters.values())[1:])).replace("'", "")  # without self
+
+
+def test_the_docs_have_the_exact_signature_of_every_hook():
+    assert re.findall(r"^### \w+\n\n`(.+)`$", DOCS, flags=re.MULTILINE) == [
+        f"{hook}{signature(hook)}" for hook in names(*FAMILIES)
+    ]
+
+
+def test_the_docs_say_in_which_file_a_hook_is_called_and_it_is():
+    called = re.findall(r"^### (\w+)\n\n`.+`\n\nCalled by `(alignlab/\S+)`, \w+", DOCS, flags=re.MULTILINE)
+    assert [hook for hook, _ in called] == names(*FAMILIES)
+    for hook, file in called:
+        caller = (ROOT / file).read_text()
+        assert "in REGISTERS.items()" in caller if hook in REGISTERS.values() else f'"{hook}"' in caller, (hook, file)
 
 
 @pytest.mark.parametrize("hook", names(*FAMILIES))

@@ -36,7 +36,7 @@ MAY_IMPORT_ALL = {"testing"}
 FOR_PLUGINS = {"alignlab", "alignlab.losses", "alignlab.ops"}
 
 CORE = sorted(path for path in (ROOT / "alignlab").rglob("*.py"))
-PLUGINS = sorted((ROOT / "plugins").glob("*/src/**/*.py"))
+PLUGINS = sorted([*(ROOT / "plugins").glob("*/src/**/*.py"), *(ROOT / "tests/third_party").glob("*/src/**/*.py")])
 
 
 def imports(path):
