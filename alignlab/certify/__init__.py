@@ -1,0 +1,1 @@
+"""Certification: does a method reach the optimum that its theory promises, in a world small enough to list?"""
