@@ -1,1 +1,1 @@
-"""Certification: does a method reach the optimum that its theory promises, in a world small enough to list?"""
+"""Certification: does a method reach the optimum that its theory promises, in a world that is small enough to list?"""

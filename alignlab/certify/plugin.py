@@ -1,6 +1,6 @@
-"""The world as any plugin would bring it: rows, a reward and a judge, all called `tabular`."""
+"""The listed world as any plugin would bring it: rows, a reward and a judge, all of them called `tabular`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -11,9 +11,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from alignlab.batch import Batch
-from alignlab.certify.world import World, WorldSize
+from alignlab.certify.world import OUTSIDE, World, WorldSize
 from alignlab.method import Run
 from alignlab.rewards import RewardRule, texts
+from alignlab.rewards.judges import JudgeRule, Question
+
+NUM_RANKED = 4  # answers of a ranked row
 
 
 class TabularSettings(WorldSize):
@@ -21,12 +24,12 @@ class TabularSettings(WorldSize):
 
     kind: Literal["prompts", "demonstrations", "preferences", "ranked", "labels"]
     num_rows: PositiveInt
+    """Row i is about prompt i, and after the last prompt about the first one again."""
     drawn_from: str | None = None
-    """A safetensors file with `logp` [P, A], which answers are drawn by; the demonstrations' if it is not given."""
-    draw_seed: int = 0
+    """A safetensors file with `logp` [P, A], by which answers are drawn; as demonstrations are if it is not given."""
 
 
-class Tabular:
+class TabularRows:
     """The data source `tabular`."""
 
     name = "tabular"
@@ -36,49 +39,90 @@ class Tabular:
         """Yield where each row stands, and the row."""
         world = world_of(settings)
         logp = world.demonstrations if settings.drawn_from is None else load_file(Path(settings.drawn_from))["logp"]
-        for number, row in enumerate(_rows(world, logp, settings), 1):
-            yield f"tabular {settings.kind}, row {number}", row
+        num, rng = len(world.prompts), world.rng(settings.kind)
+        each = -(-settings.num_rows // num)
+        rows = [draw_rows(world, prompt, settings.kind, logp[prompt].exp(), each, rng) for prompt in range(num)]
+        for row in range(settings.num_rows):
+            found = {"prompt": world.prompts[row % num], **rows[row % num][row // num]}
+            yield f"tabular {settings.kind}, row {row + 1}", found
 
 
-def _rows(world: World, logp: Tensor, settings: TabularSettings) -> Iterator[dict[str, Any]]:
-    rng = world.rng(settings.kind, settings.draw_seed)
-    num, prompts = settings.num_rows, world.prompts
-    if settings.kind == "prompts":
-        for row in range(num):
-            yield {"prompt": prompts[row % len(prompts)]}
-        return
-    each = -(-num // len(prompts))  # rows of a prompt
-    probs = logp.exp()
-    if settings.kind == "demonstrations":
-        drawn = torch.multinomial(probs, each, replacement=True, generator=rng).tolist()
-        for row in range(num):
-            place, at = divmod(row, len(prompts))
-            yield {"prompt": prompts[at], "completion": world.answers[drawn[at][place]]}
-        return
-    first = torch.multinomial(probs, each, replacement=True, generator=rng)
-    second = torch.multinomial(probs, each, replacement=True, generator=rng)
-    while bool((same := first == second).any()):  # two different answers
-        again = torch.multinomial(probs, each, replacement=True, generator=rng)
-        first, second = torch.where(same, again, first), torch.where(same, torch.multinomial(probs, each, replacement=True, generator=rng), second)
-    better = (world.rewards.gather(1, first) - world.rewards.gather(1, second)).sigmoid().tolist()
-    firsts, seconds = first.tolist(), second.tolist()
-    for row in range(num):
-        place, at = divmod(row, len(prompts))
-        yield {"prompt": prompts[at], "chosen": world.answers[firsts[at][place]], "rejected": world.answers[seconds[at][place]], "probability": better[at][place]}
+def draw_rows(
+    world: World, prompt: int, kind: str, probs: Tensor, num: int, rng: torch.Generator
+) -> list[dict[str, Any]]:
+    """Draw `num` rows about a prompt, without the prompt.
+
+    A preference is two independent draws by `probs` [A] that differ, with the exact P(the first is better). A ranking
+    of different answers is drawn by Plackett and Luce's model, and a label is true with probability sigmoid(reward).
+    """
+    rewards, answers = world.rewards[prompt], world.answers
+    if kind == "prompts":
+        return [{}] * num
+    if kind == "preferences":
+        pairs = different(probs, num, rng)
+        sure = (rewards[pairs[:, 0]] - rewards[pairs[:, 1]]).sigmoid().tolist()
+        return [
+            {"chosen": answers[first], "rejected": answers[second], "probability": probability}
+            for (first, second), probability in zip(pairs.tolist(), sure, strict=True)
+        ]
+    if kind == "ranked":
+        several = torch.multinomial(probs.expand(num, -1), NUM_RANKED, generator=rng)  # int64 [num, NUM_RANKED]
+        noise = -(-torch.rand(several.shape, generator=rng, dtype=torch.float64).log()).log()
+        ranks = (-(rewards[several] + noise)).argsort(1).argsort(1) + 1
+        return [
+            {"completions": [answers[column] for column in columns], "ranks": order}
+            for columns, order in zip(several.tolist(), ranks.tolist(), strict=True)
+        ]
+    drawn = torch.multinomial(probs, num, replacement=True, generator=rng)
+    if kind == "demonstrations":
+        return [{"completion": answers[column]} for column in drawn.tolist()]
+    good = torch.rand(num, generator=rng, dtype=torch.float64) < rewards[drawn].sigmoid()
+    return [
+        {"completion": answers[column], "label": label}
+        for column, label in zip(drawn.tolist(), good.tolist(), strict=True)
+    ]
+
+
+def different(probs: Tensor, num: int, rng: torch.Generator) -> Tensor:
+    """Draw pairs of independent answers by `probs` [A], and keep those that differ: int64 [num, 2]."""
+    found = torch.empty(0, 2, dtype=torch.int64)
+    while len(found) < num:
+        drawn = torch.multinomial(probs, 2 * num, replacement=True, generator=rng).view(-1, 2)
+        found = torch.cat([found, drawn[drawn[:, 0] != drawn[:, 1]]])
+    return found[:num]
 
 
 class TabularReward(WorldSize, RewardRule):
-    """The reward `tabular`: what the world's table says."""
+    """The reward `tabular`: what the world's table says of an answer that has ended."""
 
     name = "tabular"
 
     def __call__(self, run: Run, batch: Batch) -> Tensor:
         """Score every row, float [B]."""
         world = world_of(self)
-        prompts, answers = texts(run, batch)
-        ended = batch.tokens[torch.arange(len(batch)), batch.last_acted()] == run.tokenizer.eos_token_id
-        scores = [world.reward(p, a, finished=f) for p, a, f in zip(prompts, answers, ended.tolist(), strict=True)]
-        return torch.tensor(scores, dtype=torch.float32)
+        last = batch.tokens.gather(1, batch.last_acted().clamp_min(0)[:, None]).squeeze(1)
+        ended = (last == run.tokenizer.eos_token_id).tolist()
+        scores = [
+            world.reward(prompt, answer) if end else OUTSIDE
+            for prompt, answer, end in zip(*texts(run, batch), ended, strict=True)
+        ]
+        return torch.tensor(scores, dtype=torch.float32, device=batch.tokens.device)
+
+
+class TabularJudge(WorldSize, JudgeRule):
+    """The judge `tabular`, who knows the rewards: P(first is better) by Bradley and Terry's model of them."""
+
+    name = "tabular"
+
+    def __call__(self, questions: Sequence[Question]) -> list[float]:
+        """Answer a batch of questions; one about a single answer as if the other were worth 0."""
+        world = world_of(self)
+        gaps = [
+            world.reward(str(q.prompt), q.first) - (0.0 if q.second is None else world.reward(str(q.prompt), q.second))
+            for q in questions
+        ]
+        found: list[float] = torch.tensor(gaps, dtype=torch.float64).sigmoid().tolist()
+        return found
 
 
 def world_of(settings: WorldSize) -> World:

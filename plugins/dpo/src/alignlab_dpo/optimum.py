@@ -19,7 +19,9 @@ def optimum_of(loss_type: str, beta: float, label_smoothing: float) -> Optimum |
     if loss_type in ("sigmoid", "robust") and label_smoothing == 0:
         return Optimum("kl_regularized", beta="beta")
     if loss_type == "exo_pair" and label_smoothing <= 1e-3:
-        return Optimum("kl_regularized", beta="beta", why="up to its label smoothing, which the target cannot be without")
+        return Optimum(
+            "kl_regularized", beta="beta", why="up to its label smoothing, which the target cannot be without"
+        )
     if loss_type == "ipo":
         why = "proportional to pi_ref exp(P(better than a draw of the reference) / beta)"
         return Optimum(partial(ipo, keeps=1 - 2 * label_smoothing), beta="beta", why=why)
