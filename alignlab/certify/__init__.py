@@ -1,1 +1,1 @@
-"""Certification: does a method reach the optimum that its theory promises, in a world that is small enough to list?"""
+"""Certification: whether a method reaches the optimum that its theory promises, in a world that is small enough to list."""

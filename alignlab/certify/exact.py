@@ -3,6 +3,8 @@
 Notation: P prompts, A answers, L the letters of the longest answer, V tokens. Everything is float64.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,18 +23,19 @@ def answer_logp(
     What is missing to probabilities that add up to 1 is that of answers that are empty or do not end.
     """
     num, longest = world.size.num_letters, world.size.max_letters
-    letters = torch.tensor(tokenizer.convert_tokens_to_ids(list(world.letters)))
+    letters = torch.tensor(_ids(tokenizer, world.letters))
     words = torch.cartesian_prod(*[letters] * longest).view(-1, longest)  # int64 [num^L, L], in the alphabet's order
     found = []
     for prompt in world.prompts:
-        start = torch.tensor(tokenizer.convert_tokens_to_ids(list(prompt))).expand(len(words), -1)
+        start = torch.tensor(_ids(tokenizer, prompt)).expand(len(words), -1)
         tokens = torch.cat([start, words], 1).to(model.device)
         logits = model(input_ids=tokens, use_cache=False).logits[:, start.shape[1] - 1 :]
         logp = (logits.double() / temperature).log_softmax(-1).cpu()  # [num^L, L + 1, V]  after 0, 1, ... L letters
         said = logp[:, :-1].gather(-1, words[..., None]).squeeze(-1).cumsum(1)
         ended = said + logp[:, 1:, tokenizer.eos_token_id]
-        # Every word of l letters stands at the head of num^(L - l) longest ones.
-        found.append(torch.cat([ended[:: num ** (longest - l), l - 1] for l in range(1, longest + 1)]))
+        # Every word of so many letters stands at the head of num^(L - so many) longest ones.
+        lengths = range(1, longest + 1)
+        found.append(torch.cat([ended[:: num ** (longest - length), length - 1] for length in lengths]))
     return torch.stack(found)
 
 
@@ -41,12 +44,18 @@ def answer_scores(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wo
     """Return a reward model's score of every answer, after its EOS, [P, A]."""
     found = []
     for prompt in world.prompts:
-        ids = [tokenizer.convert_tokens_to_ids(list(prompt + answer)) for answer in world.answers]
-        rows = [Sample((*row, int(tokenizer.eos_token_id)), (False,) * (len(row) + 1)) for row in ids]
+        texts = [[*prompt, *answer, str(tokenizer.eos_token)] for answer in world.answers]
+        rows = [Sample(tuple(_ids(tokenizer, text)), (False,) * len(text)) for text in texts]
         batch = collate(rows, list(range(len(rows)))).to(model.device)
         hidden = hidden_states(model, batch)[torch.arange(len(batch)), batch.lengths - 1]
         found.append(scalar(model, hidden).double().cpu())
     return torch.stack(found)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, tokens: Iterable[str]) -> list[int]:
+    """Return the ids of tokens; each letter is one."""
+    vocabulary = tokenizer.get_vocab()
+    return [vocabulary[token] for token in tokens]
 
 
 def divergence(logp: Tensor, other: Tensor) -> float:
@@ -76,7 +85,7 @@ def gain_share(logp: Tensor, ref_logp: Tensor, optimum: Tensor) -> float:
 
 
 def probability_errors(scores: Tensor, preferences: Tensor, ref_logp: Tensor) -> tuple[float, float]:
-    """Return by how much sigmoid(score - score) misses P(first is better): over pairs as they are drawn, and at most."""
+    """Return by how much sigmoid(score - score) misses P(first is better): on average over drawn pairs, and at most."""
     error = ((scores[:, :, None] - scores[:, None, :]).sigmoid() - preferences).abs()  # [P, A, A]
     weight = ref_logp.exp()[:, :, None] * ref_logp.exp()[:, None, :]
     weight = weight * (1 - torch.eye(weight.shape[1], dtype=weight.dtype))

@@ -77,10 +77,8 @@ def draw_rows(
     if kind == "demonstrations":
         return [{"completion": answers[column]} for column in drawn.tolist()]
     good = torch.rand(num, generator=rng, dtype=torch.float64) < rewards[drawn].sigmoid()
-    return [
-        {"completion": answers[column], "label": label}
-        for column, label in zip(drawn.tolist(), good.tolist(), strict=True)
-    ]
+    labelled = zip(drawn.tolist(), good.tolist(), strict=True)
+    return [{"completion": answers[column], "label": label} for column, label in labelled]
 
 
 def different(probs: Tensor, num: int, rng: torch.Generator) -> Tensor:

@@ -84,8 +84,8 @@ def _curves(groups: dict[tuple[str, int], list[Certificate]]) -> Iterator[str]:
     yield f'<rect x="{LEFT}" y="{TOP}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#999"/>'
     for share in (0.0, 0.5, BARS["share"]):
         yield f'<polyline points="{at(0, share)} {at(last, share)}" stroke="#999" stroke-dasharray="4" fill="none"/>'
-        y = at(0, share).split(",")[1]
-        yield f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{share:.0%}</text>'
+        height = at(0, share).split(",")[1]
+        yield f'<text x="{LEFT - 6}" y="{float(height) + 4:.1f}" text-anchor="end">{share:.0%}</text>'
     yield f'<text x="{LEFT + WIDTH / 2}" y="{TOP + HEIGHT + 34}" text-anchor="middle">steps (0 to {last:.0f})</text>'
     for number, ((label, hidden), group) in enumerate(groups.items()):
         color, dash = COLORS[number % len(COLORS)], ' stroke-dasharray="6 3"' if number >= len(COLORS) else ""

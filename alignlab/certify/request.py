@@ -91,14 +91,13 @@ class Resolved:
 
 
 def resolve(request: Request, plugins: Plugins, max_new_tokens: int, beta: float) -> Resolved:
-    """Resolve a request. Raises PluginError for a method that is not there, RecipeError for settings it does not have."""
+    """Resolve a request. Raises PluginError for an unknown method, and RecipeError for settings that it does not take."""
     cls: type[MethodSettings] = plugins.get("method", request.method)
     known = {**cls.model_fields, **OptimizerSettings.model_fields}
     for key in request.settings:
         if key not in known:
-            raise RecipeError(
-                f"{request.method} has no setting {key!r}", where=request.label, do=did_you_mean(key, known)
-            )
+            what = f"{request.method} has no setting {key!r}"
+            raise RecipeError(what, where=request.label, do=did_you_mean(key, known))
     given = {key: value for key, value in request.settings.items() if key in cls.model_fields}
     rows = _made(cls, given, request).rows
     if rows not in KINDS:

@@ -1,4 +1,4 @@
-"""alignlab certify METHOD...: does a method reach the optimum that its theory promises?"""
+"""alignlab certify METHOD...: whether a method reaches the optimum that its theory promises."""
 
 import argparse
 import json
