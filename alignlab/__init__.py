@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     from alignlab.method import Loss as Loss
     from alignlab.method import Method as Method
     from alignlab.method import MethodSettings as MethodSettings
+    from alignlab.method import Optimum as Optimum
     from alignlab.method import Role as Role
     from alignlab.method import Rollout as Rollout
     from alignlab.method import Run as Run
+    from alignlab.method import Tabular as Tabular
     from alignlab.rewards import Reward as Reward
     from alignlab.rewards import RewardContext as RewardContext
     from alignlab.rewards import RewardRule as RewardRule
@@ -83,7 +85,7 @@ _MODULES = {
     ],
     "alignlab.generate": ["Answer", "Generator", "Sampling", "TorchGenerator"],
     "alignlab.hooks": ["hookimpl", "hookspec"],
-    "alignlab.method": ["Follow", "Loss", "Method", "MethodSettings", "Role", "Rollout", "Run"],
+    "alignlab.method": ["Follow", "Loss", "Method", "MethodSettings", "Optimum", "Role", "Rollout", "Run", "Tabular"],
     "alignlab.rewards": ["Reward", "RewardContext", "RewardRule", "answer_texts", "texts"],
     "alignlab.rewards.judges": [
         "AsyncJudge",

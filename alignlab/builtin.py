@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from alignlab.certify.plugin import TabularJudge, TabularReward, TabularRows
 from alignlab.data import SOURCES, DataSource
 from alignlab.engine.optim import AdamW, OptimizerFactory
 from alignlab.engine.trackers import TensorBoard, Tracker, WandB
@@ -14,19 +15,19 @@ from alignlab.rewards.judges import JUDGES, JudgeRule
 @hookimpl
 def register_data() -> Iterable[DataSource]:
     """Register files and hub data in the known row formats, adapters, and the small world."""
-    return SOURCES
+    return [*SOURCES, TabularRows()]
 
 
 @hookimpl
 def register_rewards() -> Iterable[type[RewardRule]]:
     """Register trained reward models, alone and as ensembles, and rules of length, pattern and form."""
-    return RULES
+    return [*RULES, TabularReward]
 
 
 @hookimpl
 def register_judges() -> Iterable[type[JudgeRule]]:
     """Register language models, here and behind a server, and trained reward models."""
-    return JUDGES
+    return [*JUDGES, TabularJudge]
 
 
 @hookimpl

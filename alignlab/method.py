@@ -1,6 +1,6 @@
 """The contract of a method: three stages, and what it may ask of the engine while it runs them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, overload
 
@@ -45,6 +45,35 @@ class Loss:
 
     total: Tensor
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """A world whose P prompts have A answers each, all of them listed: what an optimum is stated in. All float64."""
+
+    ref_logp: Tensor  # [P, A]  the reference's log-probs, which add up to 1: what it gives anything else is left out
+    rewards: Tensor  # [P, A]
+    preferences: Tensor  # [P, A, A]  P(the row's answer is better than the column's); both are drawn by ref_logp
+    beta: float
+
+
+Target = Literal["kl_regularized", "preference_probabilities", "likelihood"] | Callable[[Tabular], Tensor]
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """What a method promises to reach with the settings it has; `alignlab certify` holds it to that.
+
+    - kl_regularized: the best of E[reward] - beta KL(policy || reference), which is proportional to
+      pi_ref(y) exp(reward(y) / beta).
+    - preference_probabilities: sigmoid(score - score) is P(the first answer is better).
+    - likelihood: the distribution that the rows are drawn from.
+    - a function of a `Tabular`: log pi*, float64 [P, A], where theory gives another distribution.
+    """
+
+    target: Target
+    beta: str | None = None  # the setting that is beta
+    why: str = ""  # a sentence for the table, where the target is another one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +158,11 @@ class Method(Protocol):
         """Look at the metrics of one optimizer step; True ends the passes over this batch."""
         ...
 
+    @property
+    def optimum(self) -> Optimum | None:
+        """What the method reaches in the end, by theory and with these settings; None: nothing that is known."""
+        ...
+
     def warnings(self) -> list[str]:
         """Return what is allowed in these settings, but probably not meant: a sentence each, said before a run."""
         ...
@@ -181,6 +215,11 @@ class MethodSettings(Settings):
     def end_passes(self, metrics: Mapping[str, float]) -> bool:
         """Go on with the passes."""
         return False
+
+    @property
+    def optimum(self) -> Optimum | None:
+        """Promise nothing."""
+        return None
 
     def warnings(self) -> list[str]:
         """Warn of nothing."""

@@ -24,6 +24,7 @@ COMMANDS = {
     "sample": "answer prompts with the models of a run, side by side",
     "plugins": "list, write, install, uninstall and check plugins",
     "kernels": "list the implementations of every op on this machine, or build the native ones",
+    "certify": "train methods in a world whose answers can all be listed, and compare them with the exact optimum",
     "bench": "time the implementations of every op against each other on this machine",
 }
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a quota, a limit on files

@@ -39,7 +39,9 @@ def test_loss_and_gradient_are_trl_s(directory, case, max_tokens):
     samples = [Sample(tuple(row), (True,) * len(row)) for pair in TRL["tokens"] for row in pair]
     units = [i // 2 for i in range(len(samples))]
     margin = torch.tensor(case["margin"] or [0.0] * 4).repeat_interleave(2)
-    batch = Ranked(**vars(collate(samples, units)), rank=torch.tensor([1.0, 2.0] * 4), margin=margin)
+    batch = Ranked(
+        **vars(collate(samples, units)), rank=torch.tensor([1.0, 2.0] * 4), margin=margin, probability=torch.ones(8)
+    )
     sums = accumulate(chosen, lambda part: chosen.optimize(run, part), batch, max_tokens, backward=True)
     assert sums.means()["loss"] == pytest.approx(case["loss"], rel=1e-5)
     for name, parameter in model.named_parameters():

@@ -9,8 +9,9 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, Po
 from torch import Tensor
 from typing_extensions import Self
 
-from alignlab import Batch, DataError, Follow, Loss, MethodSettings, Record, Role, Run, hookimpl
+from alignlab import Batch, DataError, Follow, Loss, MethodSettings, Optimum, Record, Role, Run, hookimpl
 from alignlab.losses import DPOLoss, aot_match, dpo
+from alignlab_dpo.optimum import optimum_of
 
 AOT: tuple[Literal["aot", "aot_unpaired"], ...] = ("aot", "aot_unpaired")
 OneOrMore = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
@@ -71,6 +72,14 @@ class DPO(MethodSettings):
             return {"policy": Role()}
         follow = Follow("policy", self.ref_sync_alpha, self.ref_sync_steps) if self.ref_sync_steps else None
         return {"policy": Role(), "ref": Role(train=False, follow=follow)}
+
+    @property
+    def optimum(self) -> Optimum | None:
+        """Where one loss alone ends, at soft labels and with the reference that it began with."""
+        plain = self.soft_labels and not (self.length_normalize or self.sft_coef or self.ref_sync_steps)
+        if len(self.loss_type) > 1 or not plain:
+            return None
+        return optimum_of(self.loss_type[0], self.beta, self.label_smoothing)
 
     def reward(self, run: Run, batch: Batch) -> Pairs:
         """Add the reference's log-probs, soft labels, and what depends on more than a pair."""

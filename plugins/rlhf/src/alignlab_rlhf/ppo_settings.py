@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from typing_extensions import Self
 
-from alignlab import MethodSettings, Role
+from alignlab import MethodSettings, Optimum, Role
 from alignlab_rlhf.kl import KLEstimator, KLPlace, kl_warnings
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -32,7 +32,7 @@ class PPOSettings(MethodSettings):
     kl_in: KLPlace = "reward"
     kl_estimator: KLEstimator = "k1"
     kl_straight_through: bool = True
-    """In the loss: the estimator's value with k2's gradient."""
+    """In the loss: the estimator's value with the gradient of the answer's KL."""
     kl_target: PositiveFloat | None = None
     """Adapt kl_coef to this KL, in nats an answer."""
     kl_horizon: PositiveInt = 10000
@@ -82,6 +82,20 @@ class PPOSettings(MethodSettings):
         if self.critic_warmup_steps and self.critic == "shared":
             raise ValueError("has critic_warmup_steps with critic: shared, which trains the policy's trunk too")
         return self
+
+    @property
+    def optimum(self) -> Optimum | None:
+        """E[score] - kl_coef KL, where the penalty has the KL's gradient and nothing else changes the objective."""
+        right = self.kl_estimator == "k1" if self.kl_in == "reward" else self.kl_straight_through
+        if self.kl_in == "loss":  # whitened advantages are the score's at another scale, which the penalty is not
+            right = right and not self.whiten_advantages
+        changed = (
+            self.per == "row" or self.gamma < 1 or self.entropy_coef or self.kl_target is not None or not self.kl_coef
+        )
+        rescored = (
+            self.normalize_rewards or self.reward_clip or self.whiten_rewards or self.missing_eos_penalty is not None
+        )
+        return Optimum("kl_regularized", beta="kl_coef") if right and not (changed or rescored) else None
 
     def warnings(self) -> list[str]:
         """Warn of a KL penalty whose gradient is not that of the KL divergence (PPO.md row 3b)."""

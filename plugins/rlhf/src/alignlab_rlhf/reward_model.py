@@ -12,7 +12,7 @@ from pydantic import NonNegativeFloat, model_validator
 from torch import Tensor
 from typing_extensions import Self
 
-from alignlab import Batch, DataError, Loss, MethodSettings, Record, Role, Run, hookimpl
+from alignlab import Batch, DataError, Loss, MethodSettings, Optimum, Record, Role, Run, hookimpl
 from alignlab.losses import all_pairs, calibration_sums, pairwise, plackett_luce, ranked_pairs
 
 
@@ -22,6 +22,7 @@ class Ranked(Batch):
 
     rank: Tensor  # float [B]  within its unit, the lowest for the best; answers may tie
     margin: Tensor  # float [B]  by which chosen should win
+    probability: Tensor  # float [B]  that chosen is the better one; 1 without soft labels
 
 
 @final
@@ -43,6 +44,8 @@ class RewardModel(MethodSettings):
     """What all_pairs makes of two answers of one rank: nothing, or half of the loss of either order."""
     margin: float | str | None = None
     """By how much chosen should win: a number, or the column that holds each pair's (Touvron et al., 2023)."""
+    soft_labels: bool = False
+    """Use the rows' column `probability`, that chosen is the better one, where there is one (Lee et al., 2023)."""
     center_coef: NonNegativeFloat = 0.0
     """Weight of (chosen + rejected)^2, which keeps scores around 0 (Eisenstein et al., 2023, arXiv 2312.09244)."""
 
@@ -57,7 +60,15 @@ class RewardModel(MethodSettings):
             raise ValueError("`ties` is for loss_type all_pairs")
         if self.loss_type != "pairwise" and self.margin is not None:
             raise ValueError("`margin` is for loss_type pairwise")
+        if self.loss_type != "pairwise" and self.soft_labels:
+            raise ValueError("`soft_labels` is for loss_type pairwise")
         return self
+
+    @property
+    def optimum(self) -> Optimum | None:
+        """The probabilities of the labels, where nothing but them is learned."""
+        changed = self.margin is not None or self.center_coef
+        return None if changed else Optimum("preference_probabilities")
 
     def data(self, run: Run, records: Sequence[Record]) -> Ranked:
         """Collate the answers, with their ranks and margins."""
@@ -66,15 +77,21 @@ class RewardModel(MethodSettings):
             _say_unused()
         lists = [[1.0, 2.0] if self.rows == "preference" else record.columns["ranks"] for record in records]
         margins = [[_margin(self.margin, record)] * len(ranks) for record, ranks in zip(records, lists, strict=True)]
-        rank, margin = (torch.tensor([x for part in parts for x in part]).float() for parts in (lists, margins))
-        return Ranked(**vars(batch), rank=rank, margin=margin)
+        labels = [record.columns.get("probability", 1.0) if self.soft_labels else 1.0 for record in records]
+        soft = [[label] * len(ranks) for label, ranks in zip(labels, lists, strict=True)]
+        columns = (torch.tensor([x for part in parts for x in part]).float() for parts in (lists, margins, soft))
+        rank, margin, probability = columns
+        return Ranked(**vars(batch), rank=rank, margin=margin, probability=probability)
 
     def optimize(self, run: Run, batch: Ranked) -> Loss:
         """Return the loss summed over prompts."""
         flat = run.sequence_score("reward", batch)  # float [B]
         scores, ranks, mask = (_by_unit(x, batch.unit) for x in (flat, batch.rank, torch.ones_like(flat).bool()))
         if self.loss_type == "pairwise":
-            losses = pairwise(scores[:, 0], scores[:, 1], margin=batch.margin[0::2])
+            (chosen, rejected), margin, right = scores.unbind(1), batch.margin[0::2], batch.probability[0::2]
+            losses = pairwise(chosen, rejected, margin=margin)
+            if self.soft_labels:
+                losses = right * losses + (1 - right) * pairwise(rejected, chosen, margin=margin)
         elif self.loss_type == "all_pairs":
             losses = all_pairs(scores, ranks, mask, ties=self.ties)
         else:

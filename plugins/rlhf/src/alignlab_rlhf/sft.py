@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import final
 
-from alignlab import Batch, Loss, MethodSettings, Role, Run, hookimpl
+from alignlab import Batch, Loss, MethodSettings, Optimum, Role, Run, hookimpl
 
 
 @final
@@ -17,6 +17,11 @@ class SFT(MethodSettings):
     roles = {"policy": Role()}
     per = "token"
     rows = "completion"
+
+    @property
+    def optimum(self) -> Optimum:
+        """The distribution of the demonstrations."""
+        return Optimum("likelihood")
 
     def optimize(self, run: Run, batch: Batch) -> Loss:
         """Return the cross-entropy, summed over acted tokens, in nats."""

@@ -140,8 +140,9 @@ def naive_loss(method, models, rows):
                 near = values[t].clamp(row.values[t] - method.value_clip, row.values[t] + method.value_clip)
                 error = torch.maximum(error, (near - row.returns[t]) ** 2)
             loss = loss - objective + method.vf_coef * 0.5 * error - method.entropy_coef * entropy[t]
-            if method.kl_in == "loss":  # the gradient of the KL divergence: (log p - log q) * grad log p
-                loss = loss + method.kl_coef * (logp[t] - row.ref[t]).detach() * logp[t]
+            if method.kl_in == "loss":  # the gradient of the answer's KL: (log p - log q from here on) * grad log p
+                to_go = sum((logp[s] - row.ref[s]).detach() for s in range(t, len(row.places)))
+                loss = loss + method.kl_coef * to_go * logp[t]
         total = total + (loss / len(row.places) if method.per == "row" else loss)
     return total / (len(rows) if method.per == "row" else sum(len(row.places) for row in rows))
 
