@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from alignlab import builtin
 from alignlab.batch import Batch, Record
-from alignlab.data import Split
+from alignlab.data import Mixed, Split
 from alignlab.engine.run import EngineRun
 from alignlab.losses import DPOLoss
 from alignlab.method import Method
@@ -63,6 +63,10 @@ def base_model(directory: Path, architecture: str = "llama") -> Path:
 
 def split_for(base: Path, rows: str, num_rows: int = 64) -> Split:
     return world.tiny_split(base, rows, num_rows)
+
+
+def source(kind: str, num_rows: int = 64) -> Mixed:
+    return world.source(kind, num_rows)
 
 
 def word_count(prompts: Any, completions: Any, completion_ids: Any, **columns: Any) -> list[float]:

@@ -58,9 +58,7 @@ class Finished:
 class Pipeline:
     """One run of a recipe."""
 
-    def __init__(
-        self, loaded: LoadedRecipe, display: Display | None = None, plugins: Plugins | None = None
-    ) -> None:
+    def __init__(self, loaded: LoadedRecipe, display: Display | None = None, plugins: Plugins | None = None) -> None:
         """Resolve and check everything that the recipe names, by the installed plugins or those that are given."""
         self.recipe = loaded.recipe
         self.output = Path(loaded.recipe.output)

@@ -13,7 +13,18 @@ from alignlab import __version__
 from alignlab.errors import AlignlabError, PluginError, did_you_mean
 from alignlab.hooks import FAMILIES, PROJECT
 from alignlab.plugins.blame import culprit
-from alignlab.plugins.found import GROUP, HOOKS, REGISTERS, UNKNOWN, UNREGISTERED, WORDS, Found, doubled, installed, split_name
+from alignlab.plugins.found import (
+    GROUP,
+    HOOKS,
+    REGISTERS,
+    UNKNOWN,
+    UNREGISTERED,
+    WORDS,
+    Found,
+    doubled,
+    installed,
+    split_name,
+)
 from alignlab.plugins.kernels import serve
 
 CORE = "core"  # the kind of what is always on
