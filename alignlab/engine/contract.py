@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ DECLARED = {
     "per": 'per = "token", "row" or "unit": what the loss is a sum over',
     "rows": 'rows = "preference", say: the row format that the data stage needs',
 }
-PER = ("token", "row", "unit")
+PER: tuple[Literal["token", "row", "unit"], ...] = ("token", "row", "unit")
 
 
 def check_class(cls: Any, who: str) -> None:

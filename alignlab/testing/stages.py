@@ -45,7 +45,7 @@ def check_stages(subject: Subject) -> None:
         if not bool(value.isfinite().all()):
             raise BrokenPromise(
                 "the loss is finite on a small, plain batch",
-                f"{name} is {float(value)}",
+                f"{name} is {value.item()}",
                 "a division by a count that can be 0, the log of 0, or 0 * inf: mask before the operation, not after",
             )
     if attached := [name for name, value in loss.metrics.items() if value.requires_grad]:
