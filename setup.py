@@ -103,7 +103,11 @@ def main() -> None:
             ],
             "alignlab_cai": ["*.yaml"],
         },
-        entry_points={"console_scripts": ["alignlab = alignlab.cli:main"], ENTRY_POINTS: entry_points},
+        entry_points={
+            "console_scripts": ["alignlab = alignlab.cli:main"],
+            "pytest11": ["alignlab = alignlab.testing.pytest_plugin"],
+            ENTRY_POINTS: entry_points,
+        },
         # BuildOrGoOn knows its sources; here they say what the build depends on.
         ext_modules=[] if missing else [Extension("alignlab._C", ["csrc/ops.cpp"], depends=sources)],
         cmdclass={"build_ext": BuildOrGoOn, "build_py": BuildWithSources},

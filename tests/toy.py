@@ -1,32 +1,17 @@
-"""A toy that every method can be tested on: tiny models of the small world, and its records."""
+"""alignlab's own methods and their variants, on the small world of `alignlab.testing`."""
 
-from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-
 from alignlab import builtin
 from alignlab.batch import Batch, Record
-from alignlab.config.recipe import DataSettings, ModelSettings, NewModelSettings
-from alignlab.data import Mixed, Split, corpus, load_split
-from alignlab.data.world import World, WorldSettings
-from alignlab.engine.roles import load_roles
+from alignlab.data import Mixed, Split
 from alignlab.engine.run import EngineRun
-from alignlab.generate import TorchGenerator
 from alignlab.losses import DPOLoss
 from alignlab.method import Method
-from alignlab.models import load_tokenizer, new_model
 from alignlab.plugins import Plugins, installed
-from alignlab.rewards import FunctionReward, Rewards, Weighted
+from alignlab.testing import world
 
-KINDS = {
-    "completion": "demonstrations",
-    "preference": "preferences",
-    "prompt": "prompts",
-    "ranked": "ranked",
-    "steps": "steps",
-}
 # Settings that let a method show more of itself than its defaults do.
 METHODS: dict[str, dict[str, Any]] = {
     "reward_model": {"center_coef": 0.01},
@@ -61,29 +46,27 @@ def variants() -> list[str]:
     return [*registered(), *VARIANTS]
 
 
-def source(kind: str, num_rows: int = 64) -> Mixed:
-    return Mixed(World(), WorldSettings(kind=kind, num_rows=num_rows), DataSettings(source="world", eval=0.25))
+def settings(name: str) -> tuple[str, dict[str, Any]]:
+    """The method that a name stands for, and the settings that it is tested with."""
+    name, variant = VARIANTS.get(name, (name, {}))
+    return name, {**METHODS.get(name, {}), **variant}
+
+
+def method(name: str, **more: Any) -> Method:
+    name, own = settings(name)
+    return Plugins(builtin).get("method", name)(**{**own, **more})
 
 
 def base_model(directory: Path, architecture: str = "llama") -> Path:
-    settings = NewModelSettings(
-        architecture=architecture, hidden_size=32, num_layers=2, num_heads=4, vocab_size=320, context_length=128
-    )
-    new_model(settings, corpus([source("demonstrations")]), directory, seed=0)
-    return directory
+    return world.tiny_model(directory, architecture)
 
 
-@cache
 def split_for(base: Path, rows: str, num_rows: int = 64) -> Split:
-    return load_split(
-        [source(KINDS[rows], num_rows)], rows, load_tokenizer(str(base)), context_length=128, seed=0, cache=None
-    )
+    return world.tiny_split(base, rows, num_rows)
 
 
-def method(name: str, **settings: Any) -> Method:
-    name, variant = VARIANTS.get(name, (name, {}))
-    cls = Plugins(builtin).get("method", name)
-    return cls(**{**METHODS.get(name, {}), **variant, **settings})
+def source(kind: str, num_rows: int = 64) -> Mixed:
+    return world.source(kind, num_rows)
 
 
 def word_count(prompts: Any, completions: Any, completion_ids: Any, **columns: Any) -> list[float]:
@@ -92,22 +75,8 @@ def word_count(prompts: Any, completions: Any, completion_ids: Any, **columns: A
 
 
 def run_for(base: Path, chosen: Method, microbatch_tokens: int = 100_000, seed: int = 0) -> EngineRun:
-    """An engine run whose frozen and trained roles differ, as they do after some steps."""
-    models = load_roles(chosen, str(base), ModelSettings(path=str(base), device="cpu"), None)
-    rng = torch.Generator().manual_seed(1)
-    for model in models.values():
-        for parameter in model.parameters():
-            parameter.data += 0.05 * torch.randn(parameter.shape, generator=rng)
-    return EngineRun(
-        models,
-        load_tokenizer(str(base)),
-        seed=seed,
-        rewards=Rewards((Weighted("word_count", FunctionReward(word_count)),)),
-        generator=TorchGenerator(),
-        microbatch_tokens=microbatch_tokens,
-    )
+    return world.engine_run(base, chosen, microbatch_tokens, seed, reward=word_count)
 
 
 def collect(run: EngineRun, chosen: Method, records: list[Record]) -> Batch:
-    with torch.no_grad():
-        return chosen.reward(run, chosen.data(run, records))
+    return world.collect(run, chosen, records)

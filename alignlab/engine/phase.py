@@ -30,6 +30,7 @@ from alignlab.engine.checkpoint import (
     read_progress,
     save_checkpoint,
 )
+from alignlab.engine.contract import Contract
 from alignlab.engine.display import Display
 from alignlab.engine.files import append_jsonl, keep_until, write_json
 from alignlab.engine.microbatch import minibatches
@@ -68,6 +69,11 @@ class Phase:
             return self.settings.steps
         assert self.settings.epochs is not None
         return max(round(self.settings.epochs * len(self.split.train) / self.settings.batch_size), 1)
+
+    @functools.cached_property
+    def contract(self) -> Contract:
+        """The method's stages, watched."""
+        return Contract(self.method, self.run.models, str(self.plugins.owner("method", self.method.name)))
 
     def train(self) -> dict[str, float]:
         """Run the phase from its last checkpoint on; return the last evaluation."""
@@ -181,6 +187,7 @@ class Phase:
                 sums,
                 max_grad_norm=self.settings.max_grad_norm,
                 save_bad_batch=functools.partial(self._save_bad_batch, part, step, len(seen) + 1),
+                who=self.contract.who,
                 ranks=self.run.ranks,
             )
             seen.append({**sums.means(), "grad_norm": norm})
@@ -218,7 +225,7 @@ class Phase:
             )
             batch = batch.to(self.run.device)
             scored: Batch = self.plugins.stage(
-                "reward_stage", self.method.reward, run=self.run, method=self.method, given=batch
+                "reward_stage", self.contract.reward, run=self.run, method=self.method, given=batch
             )
             return scored
 
@@ -230,7 +237,7 @@ class Phase:
     def optimize(self, batch: Batch) -> Loss:
         """Run the optimizer stage on a microbatch."""
         loss: Loss = self.plugins.stage(
-            "optimizer_stage", self.method.optimize, run=self.run, method=self.method, given=batch
+            "optimizer_stage", self.contract.optimize, run=self.run, method=self.method, given=batch
         )
         return loss
 

@@ -58,14 +58,14 @@ class Finished:
 class Pipeline:
     """One run of a recipe."""
 
-    def __init__(self, loaded: LoadedRecipe, display: Display | None = None) -> None:
-        """Resolve and check everything that the recipe names."""
+    def __init__(self, loaded: LoadedRecipe, display: Display | None = None, plugins: Plugins | None = None) -> None:
+        """Resolve and check everything that the recipe names, by the installed plugins or those that are given."""
         self.recipe = loaded.recipe
         self.output = Path(loaded.recipe.output)
         self.cache = self.output / "cache"
         self.ranks = Ranks.start()
         self.display = (display or Display()) if self.ranks.main else Display(Console(quiet=True))
-        self.plugins = Plugins(builtin)
+        self.plugins = plugins or Plugins(builtin)
         self.phases = plan(loaded, self.plugins)
         if loaded.recipe.model.lora is not None:
             require_peft()

@@ -12,6 +12,7 @@ from alignlab.config import LoadedRecipe, phase_data, report_data
 from alignlab.config.recipe import DataSettings, OptimizerSettings, PhaseSettings, RewardSettings
 from alignlab.config.settings import Settings
 from alignlab.data import Mixed
+from alignlab.engine.contract import check_class, check_settings
 from alignlab.engine.files import content
 from alignlab.engine.judging import parts, phases_in, plan_judges
 from alignlab.engine.optim import OptimizerFactory
@@ -130,7 +131,10 @@ def _plan_phase(loaded: LoadedRecipe, plugins: Plugins, index: int) -> PlannedPh
             "a phase's optimizer wants a `method`", where=loaded.positions.where((*at, "optimizer", "algorithm"))
         )
     cls: type[MethodSettings] = plugins.get("method", name, loaded.positions.where((*at, "optimizer", "method")))
+    who = str(plugins.owner("method", name))
+    check_class(cls, who)
     method, optimizer = _split_optimizer(loaded, cls, values, (*at, "optimizer"))
+    check_settings(method, who)
     sources = [plan_source(loaded, plugins, data, where) for data, where in phase_data(loaded.recipe, index)]
     rewards = plan_rewards(loaded, plugins, phase.reward, (*at, "reward"))
     if optimizer.keep_best is not None and all(mixed.data.eval == 0 for mixed in sources):
@@ -235,7 +239,7 @@ def _code(rule: RewardRule | FunctionReward) -> str:
 
 def _split_optimizer(
     loaded: LoadedRecipe, cls: type[MethodSettings], values: Mapping[str, Any], at: tuple[str | int, ...]
-) -> tuple[Method, OptimizerSettings]:
+) -> tuple[MethodSettings, OptimizerSettings]:
     """Split the `optimizer` mapping: the engine's keys, and the method's own; a key that neither has is an error."""
     if clash := sorted(cls.model_fields.keys() & OptimizerSettings.model_fields.keys()):
         raise PluginError(

@@ -68,12 +68,13 @@ def step(
     *,
     max_grad_norm: float | None,
     save_bad_batch: Callable[[float, float], Path],
+    who: str = "the method",
     ranks: Ranks | None = None,
 ) -> float:
     """Clip by the norm over all trained roles, step, and clear the gradients; return the norm before clipping.
 
     A loss or a gradient that is not finite stops the run before the step; `save_bad_batch(loss, norm)` returns where
-    the batch then is (PPO.md row 22).
+    the batch then is, and `who` the method (PPO.md row 22).
     """
     trained = trained_parameters(models.values())
     ranks = ranks or Ranks()
@@ -84,7 +85,7 @@ def step(
     if not math.isfinite(norm) or not math.isfinite(loss):
         saved = save_bad_batch(loss, norm)
         raise TrainingError(
-            f"the loss is {loss:.4g} and the norm of its gradient {norm:.4g}",
+            f"{who}: the loss is {loss:.4g} and the norm of its gradient {norm:.4g}",
             where=f"the batch is saved in {saved}",
             do=f"alignlab replay {saved} shows which rows, tokens and terms; most often a lower `lr` mends it",
         )

@@ -34,6 +34,7 @@ REGISTERS = {
 WORDS = {"data": "data source"}  # what errors call a kind that its own name does not tell
 HOOKS = "hooks"  # the kind of a plugin that registers nothing
 UNKNOWN = "?"
+UNREGISTERED = "no distribution"  # of what a program hands over itself
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Found:
 
     def __str__(self) -> str:
         """Return what an error needs to name."""
-        return f"plugin {self.kind} {self.name!r} of {self.distribution} {self.version} (module {self.module})"
+        version = "" if self.distribution == UNREGISTERED else f" {self.version}"
+        return f"plugin {self.kind} {self.name!r} of {self.distribution}{version} (module {self.module})"
 
     @property
     def mend(self) -> str:

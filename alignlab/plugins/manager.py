@@ -13,7 +13,18 @@ from alignlab import __version__
 from alignlab.errors import AlignlabError, PluginError, did_you_mean
 from alignlab.hooks import FAMILIES, PROJECT
 from alignlab.plugins.blame import culprit
-from alignlab.plugins.found import GROUP, HOOKS, REGISTERS, WORDS, Found, doubled, installed, split_name
+from alignlab.plugins.found import (
+    GROUP,
+    HOOKS,
+    REGISTERS,
+    UNKNOWN,
+    UNREGISTERED,
+    WORDS,
+    Found,
+    doubled,
+    installed,
+    split_name,
+)
 from alignlab.plugins.kernels import serve
 
 CORE = "core"  # the kind of what is always on
@@ -70,9 +81,20 @@ class Plugins:
                 self._raise_unregistered(kind, name)
             owner = self._owners[key]
             rivals = [one for one in self._entry_points(kind, name) if one.distribution != owner.distribution]
-            if rivals:
+            if rivals and owner.distribution != UNREGISTERED:
                 raise doubled(kind, name, [owner, *rivals])
         return self._objects[key]
+
+    def offer(self, kind: str, item: Any) -> None:
+        """Register an object that no distribution does, over whatever else has its name: a test's own method, say."""
+        key = (kind, item.name)
+        found = Found(kind, item.name, getattr(item, "__module__", type(item).__module__), UNREGISTERED, UNKNOWN)
+        self._objects[key], self._owners[key] = item, found
+        self._used[f"{kind}.{item.name}"] = found
+
+    def owner(self, kind: str, name: str) -> Found | str:
+        """Return the plugin that has registered an object, or what to call it if none has."""
+        return self._owners.get((kind, name), f"{kind} {name!r}")
 
     def used(self) -> list[dict[str, str]]:
         """Return the plugins that this run uses, beside the core's own, for the manifest."""
@@ -92,7 +114,7 @@ class Plugins:
 
         def own() -> Any:
             do = f"let its {STAGES[hook].function}() return {STAGES[hook].wanted}"
-            return _checked(hook, innermost(run, given), [self._method_owner(method)], do)
+            return _checked(hook, innermost(run, given), [self.owner("method", _name(method))], do)
 
         with self._blaming(hook, method):
             if not wrappers:
@@ -198,10 +220,6 @@ class Plugins:
                 raise doubled(kind, name, [owner, found])
             self._objects[kind, name], self._owners[kind, name] = item, found
 
-    def _method_owner(self, method: Any) -> Found | str:
-        name = getattr(method, "name", "?")
-        return self._owners.get(("method", name), f"method {name!r}")
-
     @contextmanager
     def _blaming(self, hook: str, method: Any = None) -> Iterator[None]:
         """Name the plugin whose code an exception came through last, and the hook."""
@@ -213,7 +231,7 @@ class Plugins:
             implementations = getattr(self.manager.hook, hook).get_hookimpls()
             owners: dict[Any, Found | str] = {one.function: self._used[one.plugin_name] for one in implementations}
             if hook in STAGES:
-                owners[getattr(type(method), STAGES[hook].function)] = self._method_owner(method)
+                owners[getattr(type(method), STAGES[hook].function)] = self.owner("method", _name(method))
             found = culprit(error, owners)
             if found is None:
                 raise
@@ -243,6 +261,10 @@ def _at(where: str | None) -> Iterator[None]:
     except PluginError as error:
         error.where = error.where or where
         raise
+
+
+def _name(method: Any) -> str:
+    return str(getattr(method, "name", UNKNOWN))
 
 
 def _raised(hook: str, found: Found | str, error: Exception) -> PluginError:
