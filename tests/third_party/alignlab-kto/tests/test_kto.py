@@ -55,9 +55,9 @@ def test_answers_that_are_more_often_undesirable_lose_all_probability_so_there_i
     assert KTO().optimum is None
 
 
-def test_the_recipe_runs_from_the_loss_of_a_policy_that_is_its_own_reference_to_a_lower_one(run_recipe):
+def test_the_recipe_runs_from_the_loss_of_a_policy_that_is_its_own_reference_to_a_lower_one(run_recipe, tmp_path):
     text = (PACKAGE / "recipe.yaml").read_text().replace("labels.jsonl", str(PACKAGE / "labels.jsonl"))
-    output = run_recipe(text)
+    output = run_recipe(text, f"output={tmp_path / 'run'}")
     steps = [json.loads(line) for line in (output / "kto" / "metrics.jsonl").read_text().splitlines()]
     losses = [step["loss"] for step in steps if "loss" in step]
     assert losses[0] == pytest.approx(0.5, abs=1e-4)

@@ -62,8 +62,8 @@ def test_a_method_without_a_limit_is_an_error_that_says_what_to_do():
     assert "take length_penalty out" in raised.value.do
 
 
-def test_the_recipe_runs_the_penalty_around_ppo(run_recipe):
-    output = run_recipe(RECIPE.read_text())
+def test_the_recipe_runs_the_penalty_around_ppo(run_recipe, tmp_path):
+    output = run_recipe(RECIPE.read_text(), f"output={tmp_path / 'run'}")
     steps = [json.loads(line) for line in (output / "ppo" / "metrics.jsonl").read_text().splitlines()]
     assert all(0 <= step["length_penalty"] <= 1 for step in steps) and steps[0]["length_penalty"] > 0
     sft = [json.loads(line) for line in (output / "sft" / "metrics.jsonl").read_text().splitlines()]

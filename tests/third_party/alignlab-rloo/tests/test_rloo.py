@@ -43,8 +43,8 @@ def test_it_promises_the_optimum_only_where_it_is_one():
     assert RLOO(kl_coef=0).optimum is None
 
 
-def test_the_recipe_runs_and_answers_get_better(run_recipe):
-    output = run_recipe(RECIPE.read_text())
+def test_the_recipe_runs_and_answers_get_better(run_recipe, tmp_path):
+    output = run_recipe(RECIPE.read_text(), f"output={tmp_path / 'run'}")
     steps = [json.loads(line) for line in (output / "rloo" / "metrics.jsonl").read_text().splitlines()]
     scores = [step["score"] for step in steps if "score" in step]
     assert mean(scores[-5:]) > mean(scores[:5]) + 0.2

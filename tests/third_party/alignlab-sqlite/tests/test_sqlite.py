@@ -15,8 +15,8 @@ def read(output, query):
         return connection.execute(query).fetchall()
 
 
-def test_it_holds_the_numbers_of_the_run(run_recipe):
-    output = run_recipe(RECIPE.read_text())
+def test_it_holds_the_numbers_of_the_run(run_recipe, tmp_path):
+    output = run_recipe(RECIPE.read_text(), f"output={tmp_path / 'run'}")
     steps = [json.loads(line) for line in (output / "sft" / "metrics.jsonl").read_text().splitlines()]
     assert dict(read(output, "SELECT step, value FROM metrics WHERE phase = 'sft' AND name = 'loss'")) == {
         step["step"]: step["loss"] for step in steps

@@ -79,16 +79,16 @@ class GRPO(MethodSettings):
 
     def reward(self, run: Run, batch: Rollout) -> Groups:
         """Score the answers, and compare each with its group."""
-        rewards = run.score(batch)
+        score = rewards = run.score(batch)
         old_logp = run.logp("policy", batch, temperature=self.temperature)
         ref_logp = torch.zeros_like(old_logp)
         if self.kl_coef:
             ref_logp = run.logp("ref", batch, temperature=self.temperature)
             kl = (old_logp - ref_logp).sum(1)
             run.log(kl=float(kl.mean()))  # nats an answer
-            rewards = rewards - self.kl_coef * kl if self.kl_in == "reward" else rewards
+            rewards = score - self.kl_coef * kl if self.kl_in == "reward" else score
         advantages = group_advantages(rewards, batch.unit, std=self.std)
-        run.log(score=float(rewards.mean()), answer_length=float(batch.acted.sum(1).float().mean()))
+        run.log(score=float(score.mean()), answer_length=float(batch.acted.sum(1).float().mean()))
         return Groups(**vars(batch), old_logp=old_logp, ref_logp=ref_logp, advantages=advantages)
 
     def optimize(self, run: Run, batch: Groups) -> Loss:
