@@ -19,9 +19,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="one world each (default: 0)")
     parser.add_argument("--beta", type=float, default=1.0, help="how dear it is to leave the reference (default: 1)")
     parser.add_argument("--steps", type=int, help="batches; each kind of method has its own default")
-    parser.add_argument(
-        "--letters", type=int, choices=(1, 2, 3, 4), default=2, help="of the longest answer, 1 to 4 (default: 2)"
-    )
+    letters = "of the longest answer (default: 2)"
+    parser.add_argument("--letters", type=int, choices=(1, 2, 3, 4), default=2, help=letters)
     parser.add_argument("--hidden-size", type=int, default=48, help="of the model (default: 48)")
     parser.add_argument("--use", action="append", default=[], metavar="PLUGIN", help="a plugin that wraps stages")
     parser.add_argument("--processes", type=int, default=1, help="trainings at a time, with a thread each (default: 1)")
@@ -44,8 +43,9 @@ def run(args: argparse.Namespace) -> int:
     requests = [parse(text) for text in args.methods]
     if args.steps is not None:
         requests = [request.with_steps(args.steps) for request in requests]
+    world = WorldSize(max_letters=args.letters)
     todo = jobs(
-        requests, args.seeds, args.output, beta=args.beta, hidden_size=args.hidden_size, size=size, hooks=args.use
+        requests, args.seeds, args.output, beta=args.beta, hidden_size=args.hidden_size, size=world, hooks=args.use
     )
     display, found = Display(), []
     for one in certify_all(todo, args.processes):
