@@ -70,7 +70,8 @@ class Bench:
         data = self._data(rows, found.optimizer["steps"] * found.optimizer["batch_size"])
         if found.request.name in FEEDBACK:
             judge = {"use": "tabular", **self.size.model_dump()}
-            data = {**FEEDBACK_ROWS, "prompts": self._data({"kind": "prompts"}, 1), "judge": judge}
+            rows = {**FEEDBACK_ROWS, "max_new_tokens": self.size.max_letters}
+            data = {**rows, "prompts": self._data({"kind": "prompts"}, 1), "judge": judge}
         return self._run(found.request.slug, self.start(found), data, dict(found.optimizer))
 
     def start(self, found: Resolved) -> Path:

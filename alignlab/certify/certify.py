@@ -25,8 +25,8 @@ from alignlab.method import Tabular
 from alignlab.models import load_model, load_tokenizer
 from alignlab.plugins import Plugins
 
-BARS = {"share": 0.97, "probability_error": 0.02, "gap": 0.02, "outside": 0.01}
-"""What is asked: this share of the gain or more, and no more than these errors, nats, and probability."""
+BARS = {"share": 0.97, "probability_error": 0.02, "gap": 0.02}
+"""What is asked: this share of the gain or more, and no more than this error of probabilities, and gap in nats."""
 CPU = torch.device("cpu")
 
 

@@ -25,11 +25,28 @@ KINDS = {
 }
 """The world's rows for each row format."""
 
-FEEDBACK_ROWS = {"source": "ai_feedback", "num_answers": 16, "max_new_tokens": 5}
+FEEDBACK_ROWS = {"source": "ai_feedback", "num_answers": 128}
 
-REFERENCE = {"lr": 5e-3, "steps": 300, "batch_size": 256, "schedule": "cosine", "warmup_steps": 10, "log_samples": 1}
-OFFLINE = {"lr": 3e-3, "steps": 300, "batch_size": 256, "schedule": "cosine", "warmup_steps": 10}
-ONLINE = {"lr": 1e-3, "steps": 100, "num_samples": 256, "passes": 4, "minibatches": 4, "lam": 1.0, "vf_coef": 0.5}
+REFERENCE = {"lr": 5e-3, "steps": 150, "batch_size": 256, "schedule": "cosine", "warmup_steps": 10, "log_samples": 1}
+"""How the reference learns from demonstrations."""
+
+OFFLINE = {"lr": 3e-3, "steps": 200, "batch_size": 256, "schedule": "cosine", "warmup_steps": 10}
+"""How a method is trained on rows; what it has of these settings."""
+
+ONLINE = {
+    "lr": 1e-3,
+    "steps": 60,
+    "warmup_steps": 15,  # the critic knows nothing at first, and what an answer loses then is not sampled again
+    "num_samples": 256,
+    "passes": 4,
+    "minibatches": 2,
+    "lam": 1.0,
+    "vf_coef": 0.5,
+    "value_clip": None,
+    "whiten_advantages": False,  # at the optimum all advantages are 0, and whitening would make noise as large as 1
+}
+"""How a method that samples is trained; what it has of these settings."""
+
 ALWAYS = {"soft_labels": True}
 
 
@@ -66,7 +83,7 @@ def parse(text: str) -> Request:
     name, _, rest = text.partition(":")
     try:
         settings = yaml.safe_load("{" + re.sub(r"\s*=\s*", ": ", rest) + "}")
-        if not name or (rest and not re.search("=", rest)) or None in settings.values():
+        if not name or (rest and not re.search("=", rest)):
             raise ValueError
     except (yaml.YAMLError, ValueError) as error:
         raise AlignlabError(
@@ -91,7 +108,7 @@ class Resolved:
 
 
 def resolve(request: Request, plugins: Plugins, max_new_tokens: int, beta: float) -> Resolved:
-    """Resolve a request. Raises PluginError for an unknown method, and RecipeError for settings that it does not take."""
+    """Resolve a request. Raises PluginError for an unknown method, RecipeError for settings that it does not take."""
     cls: type[MethodSettings] = plugins.get("method", request.method)
     known = {**cls.model_fields, **OptimizerSettings.model_fields}
     for key in request.settings:

@@ -26,9 +26,9 @@ class WorldSize(Settings):
     seed: int = 0
     num_letters: Annotated[int, Field(ge=2, le=len(LETTERS))] = 5
     """With EOS they are the whole vocabulary."""
-    max_letters: Annotated[int, Field(ge=1, le=4)] = 4
+    max_letters: Annotated[int, Field(ge=1, le=4)] = 2
     """In an answer."""
-    num_prompts: Annotated[int, Field(ge=1)] = 4
+    num_prompts: Annotated[int, Field(ge=1)] = 3
     """Each has a reward table of its own. There are no more than letters."""
 
 

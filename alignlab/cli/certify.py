@@ -17,8 +17,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "that a judge has labelled",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="one world each (default: 0)")
-    parser.add_argument("--beta", type=float, default=0.5, help="how dear it is to leave the reference (default: 0.5)")
+    parser.add_argument("--beta", type=float, default=1.0, help="how dear it is to leave the reference (default: 1)")
     parser.add_argument("--steps", type=int, help="batches; each kind of method has its own default")
+    letters = "of the longest answer (default: 2)"
+    parser.add_argument("--letters", type=int, choices=(1, 2, 3, 4), default=2, help=letters)
     parser.add_argument("--hidden-size", type=int, default=48, help="of the model (default: 48)")
     parser.add_argument("--use", action="append", default=[], metavar="PLUGIN", help="a plugin that wraps stages")
     parser.add_argument("--processes", type=int, default=1, help="trainings at a time, with a thread each (default: 1)")
@@ -28,16 +30,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, measure, print, and write; 1 if a promise is not kept."""
+    import torch
+
     from alignlab.atomic import write_text
     from alignlab.certify.report import line, svg, table, to_json
     from alignlab.certify.request import parse
     from alignlab.certify.together import certify_all, jobs
+    from alignlab.certify.world import WorldSize
     from alignlab.engine.display import Display
 
+    torch.set_num_threads(1)  # so small a model is no faster with more
     requests = [parse(text) for text in args.methods]
     if args.steps is not None:
         requests = [request.with_steps(args.steps) for request in requests]
-    todo = jobs(requests, args.seeds, args.output, beta=args.beta, hidden_size=args.hidden_size, hooks=args.use)
+    world = WorldSize(max_letters=args.letters)
+    todo = jobs(
+        requests, args.seeds, args.output, beta=args.beta, hidden_size=args.hidden_size, size=world, hooks=args.use
+    )
     display, found = Display(), []
     for one in certify_all(todo, args.processes):
         found.append(one)

@@ -18,7 +18,7 @@ class FeedbackSettings(PanelSettings):
     """The phase whose model answers; the one that this phase starts from if it is not given."""
     num_prompts: PositiveInt | None = None
     """The first so many; all of them if it is not given."""
-    num_answers: Annotated[int, Field(ge=2, le=16)] = 2
+    num_answers: Annotated[int, Field(ge=2, le=256)] = 2
     """Answers to each prompt; every two of them make a pair."""
     max_new_tokens: PositiveInt = 64
     temperature: NonNegativeFloat = 1.0
