@@ -75,5 +75,5 @@ def test_run_recipe_runs_the_command_and_returns_the_run_directory(run_recipe, t
 
 
 def test_a_recipe_that_fails_shows_what_the_command_said(run_recipe, tiny_model, tiny_data):
-    with pytest.raises(AssertionError, match="(?s)alignlab run exits with 2.*there is no method 'sftt'"):
+    with pytest.raises(AssertionError, match=r"(?s)alignlab run exits with 2.*there is no method 'sftt'"):
         run_recipe(RECIPE.replace("sft,", "sftt,") % (tiny_model, tiny_data("completion")))
