@@ -16,6 +16,7 @@ from alignlab.config.settings import Settings
 from alignlab.data import MadeSource, Mixed, RowProblem, Rows
 from alignlab.data.example import Example
 from alignlab.data.examples import held_out, make_examples, read_rows
+from alignlab.data.lengths import fit, num_tokens
 from alignlab.data.rows import RowsSettings
 from alignlab.data.tokenize import tokenize
 from alignlab.data.turns import Turns
@@ -25,7 +26,8 @@ from alignlab.engine.judging import JudgeLoader, parts
 from alignlab.engine.run import EngineRun
 from alignlab.errors import DataError
 from alignlab.generate import Generator, Sampling
-from alignlab.models import load_model, load_tokenizer
+from alignlab.models import config_context, load_model, load_tokenizer
+from alignlab.models.source import load_config
 from alignlab.rewards import texts
 from alignlab.rewards.judges import Panel, PanelSettings, Store
 from alignlab.rewards.judges.store import content_key
@@ -56,6 +58,7 @@ class Making:
     display: Display
     settings: Settings  # of the source that makes its rows
     nested: tuple[Mixed, ...] = ()
+    cut_to: int | None = None  # tokens that a prompt is cut to, at its start, before it is answered
     numbers: dict[str, float] = field(default_factory=dict)
     opened: list[Panel | Writer] = field(default_factory=list)
 
@@ -98,28 +101,56 @@ class Making:
                 kept.setdefault(example.prompt_key, (example.where, example.prompt))
         if not kept:
             raise DataError("all prompts are held out, so none is left to answer", where=mixed.label, do="lower `eval`")
-        return list(kept.values())
+        return self._fitting(list(kept.values()), mixed)
+
+    def _fitting(self, prompts: list[tuple[str, str | Turns]], mixed: Mixed) -> list[tuple[str, str | Turns]]:
+        """Do with overlong prompts what the settings say; those that are cut, are cut when they are answered."""
+        trust, data = self.loader.context.trust_remote_code, mixed.data
+        context = config_context(load_config(self.base, trust))
+        limit = min(data.max_length or context, context)
+        examples = [Example(where, {}, prompt, {}) for where, prompt in prompts]
+        tokenized = tokenize(examples, load_tokenizer(self.base, trust))
+        lengths = [0 if isinstance(found, RowProblem) else num_tokens(found) for found in tokenized]
+        if not (num := sum(length > limit for length in lengths)):
+            return prompts
+        what = f"{num:,} of {len(prompts):,} prompts are over {limit:,} tokens; the longest has {max(lengths) - 1:,}"
+        if data.overlong == "error":
+            raise DataError(what, where=mixed.label, do="set `overlong: drop` or `truncate_left` for the `prompts`")
+        self.log(overlong_prompts=num)
+        if data.overlong == "truncate_left":
+            self.cut_to = limit
+            self.say(f"{what}: their start is cut off where they are answered (`overlong: truncate_left`)")
+            return prompts
+        self.say(f"{what}: dropped (`overlong: drop`)")
+        fitting = [prompt for prompt, length in zip(prompts, lengths, strict=True) if length <= limit]
+        if not fitting:
+            raise DataError(f"all prompts are over {limit:,} tokens", where=mixed.label, do="raise `max_length`")
+        return fitting
 
     def respond(self, phase: str | None, prompts: Sequence[str | Turns], **sampling: Any) -> list[list[str]]:
         """Return a phase's answers to each prompt; what was sampled before a kill is not sampled again."""
         path, made_of = (
             (str(self.models[phase]), self.prints[phase]) if phase is not None else (self.base, self.base_print)
         )
-        return self._sample(path, made_of, prompts, Sampling(**sampling), self.seed)
+        return self._sample(path, made_of, prompts, Sampling(**sampling), self.seed, self.cut_to)
 
     def _sample(
-        self, path: str, made_of: str, prompts: Sequence[Any], sampling: Sampling, seed: int
+        self, path: str, made_of: str, prompts: Sequence[Any], sampling: Sampling, seed: int, limit: int | None
     ) -> list[list[str]]:
+        """Answer prompts; those over the limit, or over what the model has room for, are cut if others may be."""
+        if self.cut_to is not None:
+            room = config_context(load_config(path, self.loader.context.trust_remote_code)) - sampling.max_new_tokens
+            limit = max(room, 1) if limit is None else max(min(limit, room), 1)
         store = Store(self.loader.store)
         run: EngineRun | None = None
         found: list[list[str]] = []
         for start in range(0, len(prompts), CHUNK):
             part = list(prompts[start : start + CHUNK])
-            key = content_key("answers", made_of, sampling.model_dump(), seed, start, part)
+            key = content_key("answers", made_of, sampling.model_dump(), seed, start, part, limit)
             kept = store.get(key)
             if kept is None:
                 run = run or self._load(path, seed)
-                kept = self._answers(run, part, sampling, start // CHUNK)
+                kept = self._answers(run, part, sampling, start // CHUNK, limit)
                 store.put([(key, kept)])
             found += kept
         store.close()
@@ -132,12 +163,16 @@ class Making:
         tokenizer = load_tokenizer(path, trust)
         return EngineRun({"policy": model}, tokenizer, seed=seed, phase=f"{self.name} data", generator=self.generator)
 
-    def _answers(self, run: EngineRun, prompts: Sequence[Any], sampling: Sampling, step: int) -> list[list[str]]:
+    def _answers(
+        self, run: EngineRun, prompts: Sequence[Any], sampling: Sampling, step: int, limit: int | None
+    ) -> list[list[str]]:
         examples = [Example("?", {}, prompt, {}) for prompt in prompts]
         records = []
         for prompt, samples in zip(prompts, tokenize(examples, run.tokenizer), strict=True):
             if isinstance(samples, RowProblem):
                 raise DataError(f"a prompt cannot be answered: {samples}", where=f"prompt {str(prompt)!r:.200}")
+            if limit is not None:
+                samples = fit(samples, limit, "truncate_left", run.tokenizer.bos_token_id)
             records.append(Record({"prompt": prompt}, samples))
         run.begin(step, train=False)
         with torch.no_grad():
@@ -167,7 +202,7 @@ class Making:
             path, made_of = self.base, self.base_print
 
         def write(conversations: Sequence[Any], seed: int) -> list[str]:
-            found = self._sample(path, made_of, [list(c) for c in conversations], sampling, seed)
+            found = self._sample(path, made_of, [list(c) for c in conversations], sampling, seed, None)
             return [answers[0].strip() for answers in found]
 
         return Writer(write)

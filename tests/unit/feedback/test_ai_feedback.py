@@ -1,5 +1,7 @@
 """AI feedback end to end, with a judge that can be computed by hand."""
 
+import json
+
 import pytest
 import yaml
 
@@ -89,6 +91,32 @@ def test_all_pairs_tied_ends_the_run(run, capsys):
 def test_what_is_held_out_of_the_prompts_is_not_answered(run, made):
     assert run(judged(num_prompts=None)) == 0
     assert len({str(row["prompt"]) for row in made("judgements.jsonl")}) <= 48
+
+
+@pytest.fixture
+def long_prompts(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    texts = ["short one", *(f"Prompt {i} " + "and on it goes " * 12 * i for i in range(1, 8))]
+    path.write_text("\n".join(json.dumps({"prompt": text}) for text in texts))
+    return {"source": "prompts", "path": str(path), "max_length": 64}
+
+
+def test_overlong_prompts_are_an_error_or_dropped_or_cut_where_they_are_answered(run, made, long_prompts, capsys):
+    assert run(judged(prompts=long_prompts, num_answers=3)) == 2
+    said = capsys.readouterr().err
+    assert "of 8 prompts are over 64 tokens; the longest has" in said and "overlong: drop" in said
+    cut = {**long_prompts, "overlong": "truncate_left"}
+    assert run({**judged(prompts=cut, num_answers=3), "overlong": "truncate_left"}) == 0
+    about = made("about.json")
+    assert 3 <= about["overlong_prompts"] < 8 and about["pairs"] > 3 * (8 - about["overlong_prompts"])
+    assert "their start is cut off where they are answered" in capsys.readouterr().out
+
+
+def test_overlong_prompts_that_are_dropped_are_counted(run, made, long_prompts, capsys):
+    assert run(judged(prompts={**long_prompts, "overlong": "drop"}, num_answers=4)) == 0
+    about = made("about.json")
+    assert len({json.dumps(row["prompt"]) for row in made("rows.jsonl")}) <= 8 - about["overlong_prompts"]
+    assert "dropped (`overlong: drop`)" in capsys.readouterr().out
 
 
 def test_a_judge_scores_answers_for_ppo(run, tmp_path):
