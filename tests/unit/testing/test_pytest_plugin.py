@@ -29,7 +29,7 @@ def test_the_start_of_a_pytest_that_has_nothing_to_do_with_alignlab_imports_no_t
         "    assert not {'torch', 'transformers', 'pydantic', 'datasets', 'numpy'} & set(sys.modules)\n"
     )
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PATH": "", "HOME": str(tmp_path)}
-    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", MODULE, "--rootdir", str(tmp_path), "."]
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "alignlab", "--rootdir", str(tmp_path), "."]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -75,5 +75,5 @@ def test_run_recipe_runs_the_command_and_returns_the_run_directory(run_recipe, t
 
 
 def test_a_recipe_that_fails_shows_what_the_command_said(run_recipe, tiny_model, tiny_data):
-    with pytest.raises(AssertionError, match="(?s)alignlab run exits with 2.*there is no method 'sftt'"):
+    with pytest.raises(AssertionError, match=r"(?s)alignlab run exits with 2.*there is no method 'sftt'"):
         run_recipe(RECIPE.replace("sft,", "sftt,") % (tiny_model, tiny_data("completion")))
