@@ -22,7 +22,7 @@ from alignlab.method import RowFormat
 from alignlab.models import load_tokenizer
 from alignlab.plugins import Plugins
 from alignlab.testing.promise import BrokenPromise, check_round_trip, run_checks
-from alignlab.testing.world import CONTEXT, scratch, shared_model, shared_rows
+from alignlab.testing.world import CONTEXT, LONG_CONTEXT, scratch, shared_model, shared_rows
 
 FORMATS: tuple[RowFormat, ...] = (
     "preference",
@@ -59,7 +59,10 @@ class _Subject:
         """Make the rows in a run of their own, as the engine does, for a phase on the tiny model."""
         data = {"source": self.source.name, **self.given}
         phase = {"name": "checked", "data": data, "optimizer": {"method": "sft", "steps": 1}}
-        recipe = {"output": str(self.directory / name), "model": {"path": str(shared_model()), "device": "cpu"}}
+        recipe = {
+            "output": str(self.directory / name),
+            "model": {"path": str(shared_model(LONG_CONTEXT)), "device": "cpu"},
+        }
         path = self.directory / f"{name}.yaml"
         path.write_text(yaml.safe_dump({**recipe, "phases": [phase]}))
         pipeline = Pipeline(load_recipe(path), Display(Console(quiet=True)), self.plugins)

@@ -100,6 +100,10 @@ def test_a_reward_model_as_judge_passes(tiny_reward_model):
     check_judge("reward_model", {"path": str(tiny_reward_model)})
 
 
+def test_a_local_language_model_as_judge_passes(tiny_model):
+    check_judge("local", {"path": str(tiny_model)})
+
+
 def test_what_a_judge_raises_is_in_the_error():
     def angry(prompts, firsts, seconds):
         raise RewardError("no credit left", do="pay")

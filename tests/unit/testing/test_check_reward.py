@@ -106,6 +106,10 @@ def test_a_reward_that_is_a_model_passes(tiny_reward_model):
     check_reward("reward_model", {"path": str(tiny_reward_model)})
 
 
+def test_a_reward_that_asks_a_judge_passes(tiny_reward_model):
+    check_reward("judge", {"judge": {"use": "reward_model", "path": str(tiny_reward_model)}})
+
+
 def test_what_a_reward_raises_is_in_the_error():
     class Angry(Brevity):
         def __call__(self, run, batch):
