@@ -182,8 +182,13 @@ class Plugins:
             self.manager.check_pending()
         except pluggy.PluginValidationError as error:
             unknown = re.search(r"unknown hook '(\w+)'", str(error))
+            surplus = re.search(r"for hook '(\w+)'[^$]*Argument\(s\) {(.*)} are declared", str(error))
             if unknown:
                 what, do = f"it implements {unknown[1]!r}, which is no hook", did_you_mean(unknown[1], HOOK_NAMES)
+            elif surplus:
+                known = getattr(self.manager.hook, surplus[1]).spec.argnames
+                what = f"its {surplus[1]} wants {surplus[2]}, which the hook does not give"
+                do = f"take some of its arguments: {', '.join(known) or 'it has none'} (docs/hooks.md)"
             else:
                 what, do = str(error).strip().splitlines()[-1], "docs/hooks.md shows each hook's arguments"
             raise PluginError(f"{found} does not fit: {what}", do=do) from error

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -14,7 +14,7 @@ from alignlab import builtin
 from alignlab.config import load_recipe
 from alignlab.config.recipe import DataSettings
 from alignlab.data import Changed, Mixed, RowProblem, check_rows
-from alignlab.data.columns import LAYOUTS, find_layout
+from alignlab.data.columns import find_layout
 from alignlab.engine.display import Display
 from alignlab.engine.pipeline import Pipeline
 from alignlab.errors import DataError
@@ -22,7 +22,16 @@ from alignlab.method import RowFormat
 from alignlab.models import load_tokenizer
 from alignlab.plugins import Plugins
 from alignlab.testing.promise import BrokenPromise, check_round_trip, run_checks
-from alignlab.testing.world import CONTEXT, scratch, shared_model, shared_rows
+from alignlab.testing.world import CONTEXT, LONG_CONTEXT, scratch, shared_model, shared_rows
+
+FORMATS: tuple[RowFormat, ...] = (
+    "preference",
+    "ranked",
+    "steps",
+    "label",
+    "completion",
+    "prompt",
+)  # what says most first
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,10 @@ class _Subject:
         """Make the rows in a run of their own, as the engine does, for a phase on the tiny model."""
         data = {"source": self.source.name, **self.given}
         phase = {"name": "checked", "data": data, "optimizer": {"method": "sft", "steps": 1}}
-        recipe = {"output": str(self.directory / name), "model": {"path": str(shared_model()), "device": "cpu"}}
+        recipe = {
+            "output": str(self.directory / name),
+            "model": {"path": str(shared_model(LONG_CONTEXT)), "device": "cpu"},
+        }
         path = self.directory / f"{name}.yaml"
         path.write_text(yaml.safe_dump({**recipe, "phases": [phase]}))
         pipeline = Pipeline(load_recipe(path), Display(Console(quiet=True)), self.plugins)
@@ -124,34 +136,29 @@ def _check_formats(subject: _Subject) -> None:
     """Check that the rows are of a known format, and that every one of them can be tokenized for it."""
     columns = {column for _, row in subject.rows() if isinstance(row, Mapping) for column in row}
     columns |= {column for _, row in subject.rows() if isinstance(row, Changed) for column in row.row}
-    served: list[RowFormat] = []
     said = ""
-    for rows in get_args(RowFormat):
+    for rows in FORMATS:
         try:
             find_layout(columns, rows, subject.source.name)
+            break
         except DataError as error:
-            said = str(error)
-            continue
-        served.append(rows)
-    if not served:
-        known = " or ".join(sorted(f"`{rows}`" for rows in LAYOUTS))
+            said = said or str(error)
+    else:
         raise BrokenPromise(
-            f"the rows are of a row format: {known}", f"columns {sorted(columns)}", said.replace("\n", "\n  ")
+            f"the rows are of a row format: {', '.join(FORMATS)}",
+            f"columns {sorted(columns)}",
+            said.replace("\n", "\n  "),
         )
-    wrong = []
-    for rows in served:
-        tokenizer = load_tokenizer(str(shared_model()))
-        data = subject.mixed.data.model_copy(update={"bad_rows": "drop", "overlong": "truncate_left"})
-        mixed = Mixed(subject.mixed.source, subject.mixed.settings, data)
-        (checked,) = check_rows([mixed], rows, tokenizer, context_length=CONTEXT)
-        if checked.error is None:
-            return  # what serves one format well may hold nothing for another
-        wrong.append(f"as {rows}: {checked.error}".replace("\n", "\n  "))
-    raise BrokenPromise(
-        "every row can be used, but for those that the source itself says cannot",
-        "\n  ".join(wrong),
-        "nulls, empty answers, or values of another type: check rows in load(), and yield RowProblem for bad ones",
-    )
+    data = subject.mixed.data.model_copy(update={"overlong": "truncate_left"})
+    mixed = Mixed(subject.mixed.source, subject.mixed.settings, data)
+    (checked,) = check_rows([mixed], rows, load_tokenizer(str(shared_model())), context_length=CONTEXT)
+    if checked.error is not None:
+        raise BrokenPromise(
+            f"every row can be used as `{rows}`, but for those that the source itself says cannot",
+            str(checked.error).replace("\n", "\n  "),
+            "nulls, empty answers, or values of another type: check rows in load(), and yield RowProblem(reason, kind) "
+            "for those that a recipe's `bad_rows` may drop",
+        )
 
 
 _CHECKS: dict[str, Callable[[_Subject], None]] = {

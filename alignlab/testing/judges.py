@@ -65,24 +65,11 @@ def _check_settings(subject: _Subject) -> None:
 
 
 def _check_verdicts(subject: _Subject) -> None:
-    """Check that there is a probability for every question, and that some of them can be read."""
-    questions = _questions()
-    values = _values(subject.ask(questions))
-    _check_probabilities(values)
+    """Check that there is a probability for every question (`Asked` raises if not), and that some can be read."""
+    values = _values(subject.ask(_questions()))
     if all(value is None for value in values):
         cause = "the reply is not what the judge looks for: keep it as Verdict.reply, and see replies.sqlite"
         raise BrokenPromise("some verdicts can be read", f"none of {len(values)} could be", cause)
-
-
-def _check_probabilities(values: Sequence[Any]) -> None:
-    for value in values:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is not None and not (number and 0 <= value <= 1):
-            raise BrokenPromise(
-                "a verdict is P(the first is better), from 0 to 1, or None where nothing could be read",
-                f"{value!r}",
-                "a score, a margin or a letter: a sigmoid makes a probability of a difference of scores",
-            )
 
 
 def _check_determinism(subject: _Subject) -> None:
@@ -118,11 +105,12 @@ def _check_order(subject: _Subject) -> None:
 def _check_rating(subject: _Subject) -> None:
     """Check that a single answer is rated from 0 to 1, or refused in words."""
     questions = [Question(one.prompt, one.first) for one in _questions()]
-    try:
-        verdicts = subject.ask(questions)
-    except RewardError:
-        return
-    _check_probabilities(_values(verdicts))
+    if not isinstance(subject.judge, AsyncJudge):
+        try:
+            subject.judge(questions)
+        except RewardError:
+            return  # it says that it cannot
+    subject.ask(questions)  # which raises for what is no probability
 
 
 _CHECKS: dict[str, Callable[[_Subject], None]] = {

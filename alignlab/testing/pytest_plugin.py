@@ -14,9 +14,10 @@ import pytest
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a Hugging Face directory with a language model of about 40,000 random weights, and its tokenizer."""
+    from alignlab.testing.world import LONG_CONTEXT
     from alignlab.testing.world import tiny_model as write
 
-    return write(tmp_path_factory.mktemp("tiny") / "model")
+    return write(tmp_path_factory.mktemp("tiny") / "model", context_length=LONG_CONTEXT)
 
 
 @pytest.fixture(scope="session")

@@ -128,11 +128,11 @@ def _check_padding(subject: _Subject) -> None:
 
 
 def _check_conversations(subject: _Subject) -> None:
-    """Check that text and conversations that say the same get the same score."""
+    """Check that conversations are read, as text is; a model may well score the two differently."""
     text, turns = subject.scores(subject.batch()), subject.scores(subject.batch(text=False))
-    if not same_values(text, turns, 1e-4):
+    if len(set(turns)) == 1 and len(set(text)) > 1:
         raise BrokenPromise(
-            "answers that say the same get the same score, as text and as conversations",
+            "answers that differ as text differ as conversations too",
             f"{turns[:4]} for lists of messages, and {text[:4]} for text",
             "len() or a search in what is a list of {role, content}: use alignlab.answer_texts(run, batch), or look at "
             "completion[-1]['content'] where it is a list",

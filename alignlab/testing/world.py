@@ -23,7 +23,7 @@ from alignlab.method import Method, RowFormat
 from alignlab.models import load_tokenizer, new_model
 from alignlab.rewards import FunctionReward, Rewards, Weighted
 
-CONTEXT = 128
+CONTEXT, LONG_CONTEXT = 128, 1024  # of rows; of what judges and writers are asked, in many words
 KINDS = {
     "completion": "demonstrations",
     "preference": "preferences",
@@ -62,7 +62,7 @@ def write_rows(path: Path, rows: str, num_rows: int = 64) -> Path:
     return path
 
 
-def tiny_model(directory: Path, architecture: str = "llama") -> Path:
+def tiny_model(directory: Path, architecture: str = "llama", context_length: int = CONTEXT) -> Path:
     """Write a tiny model of the small world (about 40,000 weights, not trained) and its tokenizer; return it."""
     settings = NewModelSettings(
         architecture=architecture,  # type: ignore[arg-type]
@@ -70,17 +70,16 @@ def tiny_model(directory: Path, architecture: str = "llama") -> Path:
         num_layers=2,
         num_heads=4,
         vocab_size=320,
-        context_length=CONTEXT,
+        context_length=context_length,
     )
     new_model(settings, corpus([source("demonstrations")]), directory, seed=0)
     return directory
 
 
 @cache
-def shared_model() -> Path:
+def shared_model(context_length: int = CONTEXT) -> Path:
     """Return the tiny model of this process, which is removed when the process ends."""
-    directory = _kept()
-    return tiny_model(directory / "model")
+    return tiny_model(_kept() / f"model-{context_length}", context_length=context_length)
 
 
 @cache

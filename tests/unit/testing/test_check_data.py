@@ -124,6 +124,13 @@ def test_rows_of_every_format_pass(rows):
     check_data("rows", path=shared_rows(rows))
 
 
+def test_our_own_sources_that_make_their_rows_pass(tiny_reward_model):
+    prompts = {"source": "rows", "path": str(shared_rows("prompt")), "limit": 8}
+    judge = {"use": "reward_model", "path": str(tiny_reward_model)}
+    check_data("ai_feedback", {"prompts": prompts, "judge": judge, "max_new_tokens": 8})
+    check_data("critique_revision", {"prompts": prompts, "max_new_tokens": 8})
+
+
 def test_our_own_world_passes_and_a_file_is_there_for_a_source_that_reads_one():
     check_data("world", {"kind": "demonstrations", "num_rows": 16})
     check_data("prompts")

@@ -65,12 +65,12 @@ async def waiting(prompts, firsts, seconds):
 
 BROKEN = [
     ("settings", Growing, "`sure` was 0.125 and is 0.0625"),
-    ("verdicts", Margin, "a verdict is P(the first is better), from 0 to 1"),
+    ("verdicts", Margin, "wanted a probability from 0 to 1"),
     ("verdicts", Mute, "none of 8 could be"),
     ("determinism", Chance, "the same question gets the same verdict"),
     ("batching", Ranking, "a verdict does not depend on the other questions"),
     ("order", Ranking, "verdicts come in the order of the questions"),
-    ("rating", Score, "7.0"),
+    ("rating", Score, "it said 7.0, wanted a probability from 0 to 1"),
 ]
 
 
@@ -96,7 +96,11 @@ def test_an_unregistered_class_and_an_async_function_that_cannot_rate_pass():
     check_judge(waiting)
 
 
-def test_a_local_language_model_passes(tiny_model):
+def test_a_reward_model_as_judge_passes(tiny_reward_model):
+    check_judge("reward_model", {"path": str(tiny_reward_model)})
+
+
+def test_a_local_language_model_as_judge_passes(tiny_model):
     check_judge("local", {"path": str(tiny_model)})
 
 

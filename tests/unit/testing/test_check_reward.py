@@ -7,7 +7,7 @@ import torch
 
 from alignlab import RewardError, RewardRule, answer_texts
 from alignlab.testing import REWARD_CHECKS, BrokenPromise, check_reward
-from alignlab.testing.world import even_share, shared_model
+from alignlab.testing.world import even_share
 
 
 class Brevity(RewardRule):
@@ -90,7 +90,7 @@ def test_every_check_has_a_reward_that_breaks_it():
 @pytest.mark.parametrize(
     ("reward", "settings"),
     [
-        ("length", {"target": 12}),
+        ("length", {"max": 12}),
         ("regex", {"pattern": "[aeiou]"}),
         ("alignlab.testing.world:even_share", {}),
         (even_share, {}),
@@ -102,8 +102,12 @@ def test_our_own_rewards_a_function_and_an_unregistered_class_pass(reward, setti
     check_reward(reward, settings)
 
 
-def test_a_reward_that_is_a_model_passes():
-    check_reward("reward_model", {"path": str(shared_model())}, checks=["settings", "determinism"])
+def test_a_reward_that_is_a_model_passes(tiny_reward_model):
+    check_reward("reward_model", {"path": str(tiny_reward_model)})
+
+
+def test_a_reward_that_asks_a_judge_passes(tiny_reward_model):
+    check_reward("judge", {"judge": {"use": "reward_model", "path": str(tiny_reward_model)}})
 
 
 def test_what_a_reward_raises_is_in_the_error():

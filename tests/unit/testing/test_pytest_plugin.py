@@ -29,7 +29,7 @@ def test_the_start_of_a_pytest_that_has_nothing_to_do_with_alignlab_imports_no_t
         "    assert not {'torch', 'transformers', 'pydantic', 'datasets', 'numpy'} & set(sys.modules)\n"
     )
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PATH": "", "HOME": str(tmp_path)}
-    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", MODULE, "--rootdir", str(tmp_path), "."]
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "alignlab", "--rootdir", str(tmp_path), "."]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
