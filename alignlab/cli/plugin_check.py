@@ -96,19 +96,31 @@ def _checked(kind: str, name: str, settings: Mapping[str, Any]) -> Iterator[tupl
     yield what, PluginError(one.problem) if one.problem else None
     if one.problem:
         return
-    what, error = _tried("import and registration", partial(_load, kind, name))
+    what, error = _tried("import and registration", partial(_load, kind, name, settings))
     yield what, error
     if error is None:
         for check in _kit(kind, name, settings):
             yield _tried(*check)
 
 
-def _load(kind: str, name: str) -> None:
+def _load(kind: str, name: str, settings: Mapping[str, Any]) -> None:
+    """Import a plugin, let it register, and see whether what it registers takes the settings."""
+    from pydantic import BaseModel, ValidationError
+
     plugins = Plugins(import_module("alignlab.builtin"))  # by its name: it imports torch, which the parent must not
     if kind == HOOKS:
         plugins.use(name)
-    else:
-        plugins.get(kind, name)
+        return
+    registered = plugins.get(kind, name)
+    record = getattr(registered, "settings", registered)  # of a data source; others are records of their settings
+    if isinstance(record, type) and issubclass(record, BaseModel):
+        try:
+            record(**settings)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise PluginError(f"its settings do not fit: {wrong}", do="give those to check it with by --set") from error
+    elif settings:
+        raise PluginError(f"a {kind} takes no settings", do="leave out --set")
 
 
 def _kit(kind: str, name: str, settings: Mapping[str, Any]) -> Iterator[Check]:

@@ -89,3 +89,34 @@ def test_settings_are_for_one_plugin_and_have_a_form(capsys, distribution):
     assert "--set is for one plugin, and these are tracker.other, tracker.paper" in capsys.readouterr().err
     assert main(["plugins", "check", "paper", "--set", "lines"]) == 2
     assert "--set wants KEY=VALUE, came 'lines'" in capsys.readouterr().err
+
+
+REWARD = """
+from typing import ClassVar
+
+from alignlab import RewardRule, hookimpl
+
+class Strict(RewardRule):
+    name = "strict"
+    target: int
+
+@hookimpl
+def register_rewards():
+    return [Strict]
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ([], "its settings do not fit: target: Field required"),
+        (["target=many"], "its settings do not fit: target: Input should be a valid integer"),
+        (["target=3", "targt=3"], "its settings do not fit: targt: Extra inputs are not permitted"),
+    ],
+)
+def test_settings_that_do_not_fit_are_said_once_and_not_by_every_check(capsys, distribution, words, what):
+    distribution("rewards", "1.2", {"reward.strict": "rewards_strict"}, rewards_strict=REWARD)
+    assert check_here(["reward.strict", "--set", *words]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].strip().startswith(what)
+    assert lines[-1] == "1 of 2 checks failed"
