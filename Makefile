@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup demo demo-seeds demo-ai-seeds hh-splits kills golden bench bench-ops sanitize cuda-check gpu test lint format
+.PHONY: setup demo demo-seeds demo-ai-seeds hh-splits kills certify golden bench bench-ops sanitize cuda-check gpu test lint format
 
 setup: $(INSTALLED)
 
@@ -34,6 +34,10 @@ hh-splits: setup
 # Kill runs 40 times with SIGKILL and compare what is left with an unbroken run, byte for byte (about 10 minutes).
 kills: setup
 	PYTHONPATH=tests $(BIN)/python tests/kills/harness.py
+
+# Every method of ours against the exact optimum, 5 seeds each, in two processes of one thread (docs/certification.md).
+certify: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/certify.py
 
 # Steps and generation beside TRL's, each in an environment of its own, in turn: about 8 minutes on an idle machine.
 bench: setup .peers/trl-1.16/.installed .peers/trl-1.12/.installed .peers/inputs/.written

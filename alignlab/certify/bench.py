@@ -60,11 +60,12 @@ class Bench:
 
     def train(self, found: Resolved) -> Path:
         """Train a method; return the directory of its phase."""
+        name = "-".join([found.request.slug, *self.hooks])
         rows: dict[str, Any] = {"kind": KINDS[found.method.rows]}
         if rows["kind"] == "prompts":
             optimizer = {"batch_size": len(self.world.prompts), **found.optimizer}
             reward = {"use": "tabular", **self.size.model_dump()}
-            return self._run(found.request.slug, self.reference, self._data(rows, 1), optimizer, reward)
+            return self._run(name, self.reference, self._data(rows, 1), optimizer, reward)
         if rows["kind"] != "demonstrations":
             rows["drawn_from"] = str(self._drawn_from)
         data = self._data(rows, found.optimizer["steps"] * found.optimizer["batch_size"])
@@ -72,7 +73,7 @@ class Bench:
             judge = {"use": "tabular", **self.size.model_dump()}
             rows = {**FEEDBACK_ROWS, "max_new_tokens": self.size.max_letters}
             data = {**rows, "prompts": self._data({"kind": "prompts"}, 1), "judge": judge}
-        return self._run(found.request.slug, self.start(found), data, dict(found.optimizer))
+        return self._run(name, self.start(found), data, dict(found.optimizer))
 
     def start(self, found: Resolved) -> Path:
         """Return the model that a method starts from: the reference, or random weights to learn demonstrations with."""

@@ -39,22 +39,24 @@ def grouped(found: Sequence[Certificate]) -> dict[tuple[str, int], list[Certific
 
 
 def table(found: Sequence[Certificate]) -> Table:
-    """Return a line for each method: the mean over seeds, and the worst where one seed differs."""
+    """Return a line for each method and model size: means over seeds, with the worst seed of what is asked."""
     shown = [name for name in COLUMNS if any(name in one.reached for one in found)]
-    made = Table("method", "hidden", "promise", "seeds", *(COLUMNS[name][0] for name in shown), "held")
+    made = Table("method", "hidden", "held to", "seeds", *(COLUMNS[name][0] for name in shown), "held")
     for (label, hidden), group in grouped(found).items():
-        cells = [_cell([one.reached[name] for one in group if name in one.reached], COLUMNS[name][1]) for name in shown]
+        cells = [_cell(name, [one.reached[name] for one in group if name in one.reached]) for name in shown]
         held = WORDS[None] if group[0].passed is None else WORDS[all(one.passed for one in group)]
-        made.add_row(label, str(hidden), group[0].promise or "none", str(len(group)), *cells, held)
+        made.add_row(label, str(hidden), group[0].promise or "nothing", str(len(group)), *cells, held)
     return made
 
 
-def _cell(values: Sequence[float], form: str) -> str:
+def _cell(name: str, values: Sequence[float]) -> str:
     if not values:
         return ""
-    if len(values) == 1:
-        return f"{values[0]:{form}}"
-    return f"{mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+    form = COLUMNS[name][1]
+    if name not in BARS or len(values) == 1:
+        return f"{mean(values):{form}}"
+    worst = min(values) if name == "share" else max(values)
+    return f"{mean(values):{form}} ({worst:{form}})"
 
 
 def to_json(found: Sequence[Certificate]) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ KINDS = {
 }
 """The world's rows for each row format."""
 
-FEEDBACK_ROWS = {"source": "ai_feedback", "num_answers": 128}
+FEEDBACK_ROWS = {"source": "ai_feedback", "num_answers": 128, "temperature": 2.0}  # rare answers are compared too
 
 REFERENCE = {"lr": 5e-3, "steps": 150, "batch_size": 256, "schedule": "cosine", "warmup_steps": 10, "log_samples": 1}
 """How the reference learns from demonstrations."""

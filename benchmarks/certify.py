@@ -1,0 +1,68 @@
+"""Everything that docs/certification.md states: every method of ours, by `make certify`.
+
+Writes benchmarks/results/certify.json and certify.svg beside it, again after every training.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+from alignlab.certify.report import line, svg, to_json
+from alignlab.certify.request import parse
+from alignlab.certify.together import certify_all, jobs
+from alignlab.certify.world import WorldSize
+
+RESULTS = Path(__file__).parent / "results" / "certify.json"
+HELD = (
+    "ppo",
+    "ppo:kl_in=loss",
+    "dpo",
+    "sft",
+    "reward_model",
+    "rlaif",
+    "dpo:loss_type=ipo,beta=0.1",
+    "dpo:loss_type=nca_pair",
+    "dpo:loss_type=exo_pair,label_smoothing=0.001",
+    "dpo:loss_type=robust",
+)
+PLACEMENTS = (
+    "ppo:kl_estimator=k2",
+    "ppo:kl_estimator=k3",
+    "ppo:kl_in=loss,kl_straight_through=false",
+    "ppo:kl_in=loss,kl_estimator=k2,kl_straight_through=false",
+    "ppo:kl_in=loss,kl_estimator=k3,kl_straight_through=false",
+)
+SIZES = (8, 16, 48)  # hidden, for DPO in a world of three letters
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path("runs/certify"))
+    args = parser.parse_args()
+    requests, output = [parse(text) for text in (*HELD, *PLACEMENTS)], args.output
+    todo = jobs(requests, args.seeds, output, beta=1.0)
+    larger = WorldSize(max_letters=3)
+    for hidden in SIZES:
+        sizes = output / "three-letters"
+        todo += jobs([parse("dpo:steps=400")], args.seeds, sizes, beta=1.0, hidden_size=hidden, size=larger)
+    began, found = time.perf_counter(), []
+    for one in certify_all(todo, args.processes):
+        found.append(one)
+        print(line(one), flush=True)
+        about = {
+            "processes": args.processes,
+            "load": os.getloadavg()[1],
+            "seconds": time.perf_counter() - began,
+            "cpu_seconds": sum(o.seconds for o in found),
+        }
+        RESULTS.write_text(json.dumps({**about, "certificates": to_json(found)}, indent=1) + "\n")
+        RESULTS.with_suffix(".svg").write_text(svg(found))
+    return 1 if any(one.passed is False for one in found) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
