@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import field_validator
 
-from alignlab import Batch, Loss, MethodSettings, Role
+from alignlab import Batch, Loss, MethodSettings, Role, Rollout
 from alignlab.testing import METHOD_CHECKS, BrokenPromise, check_method
 from alignlab.testing.promise import NotCheckable
 
@@ -288,3 +288,33 @@ def test_a_class_in_a_function_is_told_apart_from_a_broken_one():
     check_method(Inner, checks=["sums", "resume"])
     with pytest.raises(NotCheckable, match="stands in a function, where a second process cannot find it"):
         check_method(Inner, checks=["ranks"])
+
+
+class Reinforce(OneAnswer):
+    """Samples, and has neither critic nor reference: what is rewarded above the batch's mean becomes likelier."""
+
+    def data(self, run, records):
+        return run.generate("policy", records, max_new_tokens=8)
+
+    def reward(self, run, batch):
+        score = run.score(batch)
+        return Rewarded(**vars(batch), advantage=score - score.mean())
+
+    def optimize(self, run, batch):
+        return Loss(-(run.logp("policy", batch) * batch.advantage.unsqueeze(1)).sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewarded(Rollout):
+    advantage: torch.Tensor
+
+
+class Punished(Reinforce):
+    def reward(self, run, batch):
+        rewarded = super().reward(run, batch)
+        return replace(rewarded, advantage=-rewarded.advantage)
+
+
+def test_a_method_that_samples_passes_and_one_that_flees_its_reward_does_not():
+    check_method(Reinforce, checks=[check for check in METHOD_CHECKS if check != "ranks"])
+    assert "the reward of the answers goes up" in str(broken(Punished, checks=["learns"]))
