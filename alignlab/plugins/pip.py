@@ -34,6 +34,8 @@ def pip(command: str, *arguments: str) -> str:
     if find_spec("pip") is None:
         raise PluginError("this environment has no pip", where=sys.prefix, do=f"{sys.executable} -m ensurepip")
     whole = [sys.executable, "-m", "pip", command, "--disable-pip-version-check", "--no-input", *arguments]
+    if sys.stderr.isatty():  # builds and downloads take their time
+        print(f"pip {' '.join([command, *arguments])}", file=sys.stderr)
     done = subprocess.run(whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     if done.returncode != 0:
         said = "\n".join(done.stdout.strip().splitlines()[-LINES:])
