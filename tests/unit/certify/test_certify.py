@@ -7,7 +7,7 @@ from alignlab.certify.certify import BARS, certify
 from alignlab.certify.request import parse
 from alignlab.certify.world import WorldSize
 
-PPO = "ppo:steps=36,num_samples=96,lr=2e-3,warmup_steps=6"
+PPO = "ppo:steps=45,num_samples=128"
 DPO = "dpo:steps=60,batch_size=128"
 FAULTS = ("mask_shifted", "kl_sign", "temperature_forgotten", "means_of_means", "stale_reference", "value_after")
 
