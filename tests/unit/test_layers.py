@@ -29,8 +29,8 @@ LAYERS = [
     {"certify"},
     {"cli", "report"},
 ]
-# builtin is the list of what the core registers (trackers and optimizers of the engine among it, and certification's rows,
-# reward and judge), which the engine starts from; `alignlab run` ends in a report.
+# builtin is the list of what the core registers (trackers and optimizers of the engine among it, and the rows, reward
+# and judge of certification), which the engine starts from; `alignlab run` ends in a report.
 TOGETHER = {("engine", "builtin"), ("builtin", "engine"), ("builtin", "certify"), ("cli", "report")}
 ANYONE = {"__init__", "__version__", "_C"}  # `import alignlab` is for its __version__
 MAY_IMPORT_ALL = {"testing"}
