@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from alignlab.config.recipe import OptimizerSettings
+from alignlab.config.yaml_lines import parse_value
 from alignlab.errors import AlignlabError, RecipeError, did_you_mean
 from alignlab.method import MethodSettings, Optimum
 from alignlab.plugins import Plugins
@@ -27,13 +28,20 @@ KINDS = {
 
 FEEDBACK_ROWS = {"source": "ai_feedback", "num_answers": 128, "temperature": 2.0}  # rare answers are compared too
 
-REFERENCE = {"lr": 5e-3, "steps": 150, "batch_size": 256, "schedule": "cosine", "warmup_steps": 10, "log_samples": 1}
+REFERENCE: dict[str, Any] = {
+    "lr": 5e-3,
+    "steps": 150,
+    "batch_size": 256,
+    "schedule": "cosine",
+    "warmup_steps": 10,
+    "log_samples": 1,
+}
 """How the reference learns from demonstrations."""
 
-OFFLINE = {"lr": 3e-3, "steps": 200, "batch_size": 256, "schedule": "cosine", "warmup_steps": 10}
+OFFLINE: dict[str, Any] = {"lr": 3e-3, "steps": 200, "batch_size": 256, "schedule": "cosine", "warmup_steps": 10}
 """How a method is trained on rows; what it has of these settings."""
 
-ONLINE = {
+ONLINE: dict[str, Any] = {
     "lr": 1e-3,
     "steps": 60,
     "warmup_steps": 15,  # the critic knows nothing at first, and what an answer loses then is not sampled again
@@ -82,7 +90,7 @@ def parse(text: str) -> Request:
     """Read `METHOD` or `METHOD:key=value,key=value`; values are YAML. Raises AlignlabError."""
     name, _, rest = text.partition(":")
     try:
-        settings = yaml.safe_load("{" + re.sub(r"\s*=\s*", ": ", rest) + "}")
+        settings = parse_value("{" + re.sub(r"\s*=\s*", ": ", rest) + "}")
         if not name or (rest and not re.search("=", rest)):
             raise ValueError
     except (yaml.YAMLError, ValueError) as error:

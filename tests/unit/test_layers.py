@@ -26,11 +26,19 @@ LAYERS = [
     {"models", "data"},
     {"generate", "rewards"},
     {"engine", "builtin"},
+    {"certify"},
     {"cli", "report"},
 ]
-# builtin is the list of what the core registers (trackers and optimizers of the engine among it), which the engine
-# starts from; `alignlab run` ends in a report; `alignlab plugins check` runs the conformance kit, and nothing else may.
-TOGETHER = {("engine", "builtin"), ("builtin", "engine"), ("cli", "report"), ("cli", "testing")}
+# builtin is the list of what the core registers (trackers and optimizers of the engine among it, and the rows, reward
+# and judge of certification), which the engine starts from; `alignlab run` ends in a report; `alignlab plugins check`
+# runs the conformance kit, and nothing else may.
+TOGETHER = {
+    ("engine", "builtin"),
+    ("builtin", "engine"),
+    ("builtin", "certify"),
+    ("cli", "report"),
+    ("cli", "testing"),
+}
 ANYONE = {"__init__", "__version__", "_C"}  # `import alignlab` is for its __version__
 MAY_IMPORT_ALL = {"testing"}
 FOR_PLUGINS = {"alignlab", "alignlab.losses", "alignlab.ops"}

@@ -7,9 +7,9 @@ from alignlab.certify.certify import BARS, certify
 from alignlab.certify.request import parse
 from alignlab.certify.world import WorldSize
 
-PPO = "ppo:steps=36,num_samples=96,lr=2e-3,warmup_steps=6"
+PPO = "ppo:steps=45,num_samples=128"
 DPO = "dpo:steps=60,batch_size=128"
-FAULTS = ("mask_shifted", "kl_sign", "temperature_forgotten", "means_of_means", "stale_reference", "value_after")
+FAULTS = ("mask_shifted", "kl_sign", "temperature_forgotten", "stale_reference", "value_after")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_a_method_reaches_the_optimum_that_it_promises(directory, text, seed):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_does_not_reach_it(directory, distribution, fault):
     distribution("alignlab-faults", entry_points={name: f"certify_faults.{name}" for name in FAULTS})
-    text = PPO + {"temperature_forgotten": ",temperature=0.5", "means_of_means": ",microbatch_tokens=8"}.get(fault, "")
+    text = f"{PPO},temperature=0.5" if fault == "temperature_forgotten" else PPO
     found = certify(bench(directory, hooks=(fault,)), parse(text), 1.0)
     assert found.reached["share"] < BARS["share"], found.curve
     assert found.passed is False
