@@ -58,6 +58,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(measured)
     else:
-        display.console.print(table(found))
+        display.console.print(table(found), width=max(display.console.width, 140))
         display.say(f"wrote {args.output / 'certify.json'} and certify.svg")
     return 1 if any(one.passed is False for one in found) else 0
