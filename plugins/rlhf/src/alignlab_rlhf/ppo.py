@@ -108,8 +108,9 @@ class PPO(PPOSettings):
         if self.entropy_coef:
             total = total - self.entropy_coef * entropy.sum()
         if self.kl_in == "loss":
-            kl = kl_loss(logp, batch.ref_logp[rows], self.kl_estimator, straight_through=self.kl_straight_through)
-            metrics["kl_loss"] = (kl * batch.kl_coef[rows].unsqueeze(1)).where(acted, 0.0).sum()
+            ref_logp = batch.ref_logp[rows].where(acted, 0.0)
+            kl = kl_loss(logp, ref_logp, self.kl_estimator, straight_through=self.kl_straight_through)
+            metrics["kl_loss"] = (kl * batch.kl_coef[rows].unsqueeze(1)).sum()
             total = total + metrics["kl_loss"]
         scale = 1.0 if self.per == "token" else len(acted) / count.clamp_min(1)
         return Loss(total * scale, {name: x.detach() * scale for name, x in metrics.items()})
