@@ -34,7 +34,7 @@ def expected_loss(logits, tabular, **settings):
 
 @pytest.mark.parametrize(
     ("loss_type", "beta", "label_smoothing"),
-    [("sigmoid", 0.5, 0.0), ("robust", 0.3, 0.0), ("ipo", 0.1, 0.0), ("ipo", 0.7, 0.2), ("nca_pair", 1.0, 0.0)],
+    [("sigmoid", 0.5, 0.0), ("robust", 0.3, 0.0), ("ipo", 0.1, 0.0), ("ipo", 0.7, 0.2)],
 )
 def test_the_expected_loss_is_least_where_the_method_says(loss_type, beta, label_smoothing):
     tabular = world(beta)
@@ -62,7 +62,7 @@ def test_exo_is_least_near_the_regularised_optimum_for_a_small_label_smoothing()
     "settings",
     [
         {"loss_type": "hinge"},
-        {"loss_type": "nca_pair", "beta": 0.5},
+        {"loss_type": "nca_pair", "beta": 1.0},
         {"loss_type": ("sigmoid", "ipo")},
         {"label_smoothing": 0.1},
         {"sft_coef": 0.1},

@@ -25,8 +25,6 @@ def optimum_of(loss_type: str, beta: float, label_smoothing: float) -> Optimum |
     if loss_type == "ipo":
         why = "proportional to pi_ref exp(P(better than a draw of the reference) / beta)"
         return Optimum(partial(ipo, keeps=1 - 2 * label_smoothing), beta="beta", why=why)
-    if loss_type == "nca_pair" and label_smoothing == 0 and beta == 1:
-        return Optimum(nca, beta="beta", why="2 pi_ref P(better than a draw of the reference), at beta 1")
     return None
 
 
@@ -43,12 +41,3 @@ def ipo(world: Tabular, *, keeps: float) -> Tensor:
     p - 1/2 smaller by `keeps`. Source: Azar et al., 2023 (arXiv 2310.12036), theorem 1.
     """
     return (world.ref_logp + keeps * wins(world) / world.beta).log_softmax(-1)
-
-
-def nca(world: Tabular) -> Tensor:
-    """Return log pi* = log(2 P pi_ref).
-
-    Each answer stands in the expected loss by itself, as -P log s(beta g) - log s(-beta g) / 2, least at s(beta g) =
-    P / (P + 1/2), which is g = log(2 P) / beta. With beta 1 that adds up to 1, because P is 1/2 on average.
-    """
-    return (world.ref_logp + (2 * wins(world)).log()).log_softmax(-1)
