@@ -42,6 +42,8 @@ def table(found: Sequence[Certificate]) -> Table:
     """Return a line for each method and model size: means over seeds, with the worst seed of what is asked."""
     shown = [name for name in COLUMNS if any(name in one.reached for one in found)]
     made = Table("method", "hidden", "held to", "seeds", *(COLUMNS[name][0] for name in shown), "held")
+    for column in made.columns:
+        column.overflow = "fold"  # a narrow terminal cuts nothing off
     for (label, hidden), group in grouped(found).items():
         cells = [_cell(name, [one.reached[name] for one in group if name in one.reached]) for name in shown]
         held = WORDS[None] if group[0].passed is None else WORDS[all(one.passed for one in group)]

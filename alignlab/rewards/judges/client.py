@@ -137,9 +137,9 @@ class ChatClient:
             if "max_tokens" in self.without:
                 given["max_completion_tokens"] = max_tokens
             try:
-                response = await self.client.chat.completions.create(
-                    model=self.settings.model, messages=list(messages), extra_body=self.settings.extra_body, **given
-                )
+                # Not chat.completions.create, which checks and builds every field: a third of the time of a request.
+                body = {"model": self.settings.model, "messages": list(messages), **given, **self.settings.extra_body}
+                response = await self.client.post("/chat/completions", cast_to=dict[str, Any], body=body)
                 return _read(response, tries + 1)
             except openai.APIStatusError as error:
                 if error.status_code in (400, 422) and self._drop(_words(error), given, logprobs):
@@ -225,21 +225,28 @@ class _Unusable(Exception):  # noqa: N818 - the reason for another try
 
 def _read(response: Any, tries: int) -> Reply:
     """Return what is in a response. Raises _Unusable for one without choices, or that is no JSON of the API."""
-    choices = getattr(response, "choices", None)
+    choices = response.get("choices") if isinstance(response, dict) else None
     if not isinstance(choices, list):
         raise _Unusable(f"the reply is not JSON of the API: {response!r:.80}")
-    if not choices or getattr(choices[0], "message", None) is None:
+    message = choices[0].get("message") if choices and isinstance(choices[0], dict) else None
+    if not isinstance(message, dict):
         raise _Unusable("the reply has no choices")
     choice = choices[0]
-    usage = getattr(response, "usage", None)
-    listed = getattr(getattr(choice, "logprobs", None), "content", None) or []
+    usage = response.get("usage") or {}
+    listed = (choice.get("logprobs") or {}).get("content") or []
+    try:
+        top = tuple(
+            (t["token"], {o["token"]: float(o["logprob"]) for o in t.get("top_logprobs") or []}) for t in listed
+        )
+    except (TypeError, KeyError, AttributeError) as error:
+        raise _Unusable(f"the log-probs of the reply are not those of the API: {listed!r:.80}") from error
     return Reply(
-        text=str(choice.message.content or ""),
-        top=tuple((t.token, {top.token: float(top.logprob) for top in t.top_logprobs or []}) for t in listed),
-        prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
-        reply_tokens=getattr(usage, "completion_tokens", 0) or 0,
+        text=str(message.get("content") or ""),
+        top=top,
+        prompt_tokens=usage.get("prompt_tokens") or 0,
+        reply_tokens=usage.get("completion_tokens") or 0,
         tries=tries,
-        finished=choice.finish_reason != "length",
+        finished=choice.get("finish_reason") != "length",
     )
 
 
