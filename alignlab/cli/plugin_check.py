@@ -34,7 +34,7 @@ def check(plugin: str, settings: Sequence[str], options: Sequence[str]) -> int:
     if not Path(plugin).exists():
         return _run_child(sorted({f"{one.kind}.{one.name}" for one in _named(plugin)}), settings)
     check_options(options)
-    with staged([plugin], options) as (directory, distributions):
+    with staged([str(Path(plugin).resolve())], options) as (directory, distributions):
         packages = [read_package(distribution) for distribution in distributions]
         names = [f"{one.kind}.{one.name}" for package in packages for one in package.plugins]
         if not names:

@@ -120,3 +120,10 @@ def test_settings_that_do_not_fit_are_said_once_and_not_by_every_check(capsys, d
     lines = capsys.readouterr().out.splitlines()
     assert lines[3].strip().startswith(what)
     assert lines[-1] == "1 of 2 checks failed"
+
+
+def test_a_directory_without_a_slash_is_given_to_pip_as_a_path_and_not_as_a_name(tmp_path, monkeypatch, capsys):
+    (tmp_path / "alignlab-mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugins", "check", "alignlab-mine"]) == 2
+    assert "pyproject.toml" in capsys.readouterr().err  # the directory is looked at, and no index is asked
