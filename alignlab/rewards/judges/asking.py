@@ -12,6 +12,7 @@ from alignlab.rewards.judges.base import AsyncJudge, Judge, Question, Verdict
 from alignlab.rewards.judges.store import Store, content_key
 
 CHUNK = 256  # questions that a judge on this machine gets at once: so many are lost when it is killed
+RAMP = 0.05  # seconds over which the first questions to a server go out
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,16 @@ class Asked:
         left = iter(missing.items())
         found: dict[str, Verdict] = {}
 
-        async def work(judge: AsyncJudge) -> None:
+        async def work(judge: AsyncJudge, late: float) -> None:
+            # Questions that start together come back together, and then all wait for this process's one thread.
+            await asyncio.sleep(late)
             for key, question in left:
                 verdict = _checked(await judge.ask(question), question)
                 self._keep([(key, verdict)])
                 found[key] = verdict
 
-        workers = [asyncio.ensure_future(work(self.judge)) for _ in range(min(self.judge.concurrency, len(missing)))]
+        num = min(self.judge.concurrency, len(missing))
+        workers = [asyncio.ensure_future(work(self.judge, RAMP * i / num)) for i in range(num)]
         try:
             await asyncio.gather(*workers)
         finally:

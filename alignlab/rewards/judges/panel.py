@@ -13,7 +13,7 @@ from alignlab.rewards.judges.asking import Asked
 from alignlab.rewards.judges.base import Question, Verdict
 from alignlab.rewards.judges.constitution import GENERAL, Principle
 
-PART = 512  # pairs whose verdicts are in memory at once
+PART = 1024  # pairs whose verdicts are in memory at once
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ class Panel:
         orders = 2 if self.both_orders else 1
         everything = [q for questions in asked for question in questions for q in (question, question.swapped)[:orders]]
         said = [iter(judge(everything)) for judge in self.judges]
+        judged: list[tuple[Pair, list[_Said]]] = []
         for pair, questions in zip(pairs, asked, strict=True):
             verdicts = [
                 _Said(judge, question, swapped, next(replies))
@@ -136,7 +137,9 @@ class Panel:
                 for question in questions
                 for swapped in (False, True)[:orders]
             ]
-            self._write(pair, verdicts)
+            judged.append((pair, verdicts))
+        self._write(judged)
+        for pair, verdicts in judged:
             yield self._judgement(pair, verdicts)
 
     def _principles(self, pair: Pair) -> Sequence[Principle]:
@@ -195,11 +198,11 @@ class Panel:
             found.append(_mean(part))
         return found
 
-    def _write(self, pair: Pair, verdicts: Sequence["_Said"]) -> None:
+    def _write(self, judged: Sequence[tuple[Pair, Sequence["_Said"]]]) -> None:
         if self.kept is None:
             return
         with self.kept.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            for said in verdicts:
+            for pair, said in ((pair, said) for pair, verdicts in judged for said in verdicts):
                 row: dict[str, Any] = {
                     "where": pair.where,
                     "judge": said.judge.name,
