@@ -21,7 +21,7 @@ from alignlab.errors import DataError
 from alignlab.method import RowFormat
 from alignlab.models import load_tokenizer
 from alignlab.plugins import Plugins
-from alignlab.testing.promise import BrokenPromise, check_round_trip, run_checks
+from alignlab.testing.promise import BrokenPromise, called, check_round_trip, run_checks
 from alignlab.testing.world import CONTEXT, LONG_CONTEXT, scratch, shared_model, shared_rows
 
 FORMATS: tuple[RowFormat, ...] = (
@@ -197,6 +197,5 @@ def check_data(
             given["path"] = str(path or shared_rows("preference"))
         return _Subject(found, given, plugins, directory)
 
-    name = source if isinstance(source, str) else getattr(source, "name", source.__name__)
     with scratch() as directory:
-        run_checks(_CHECKS, checks, f"data source {name!r}", lambda: find(directory))
+        run_checks(_CHECKS, checks, called("data source", source), lambda: find(directory))

@@ -24,7 +24,7 @@ from alignlab.rewards.judges import (
     Verdict,
     import_judge,
 )
-from alignlab.testing.promise import BrokenPromise, check_round_trip, run_checks, same_values
+from alignlab.testing.promise import BrokenPromise, called, check_round_trip, run_checks, same_values
 from alignlab.testing.world import scratch, tiny_rows
 
 NUM_QUESTIONS = 8
@@ -146,6 +146,5 @@ def check_judge(
             return _Subject(found.model_validate(dict(settings)), directory)
         return _Subject(found if isinstance(found, FunctionJudge) else FunctionJudge(found), directory)
 
-    name = judge if isinstance(judge, str) else getattr(judge, "name", getattr(judge, "__name__", repr(judge)))
     with scratch() as directory:
-        run_checks(_CHECKS, checks, f"judge {name!r}", lambda: find(directory))
+        run_checks(_CHECKS, checks, called("judge", judge), lambda: find(directory))

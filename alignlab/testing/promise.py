@@ -84,3 +84,9 @@ def same_values(found: Sequence[Any], wanted: Sequence[Any], tolerance: float = 
         return bool(abs(a - b) <= tolerance * max(1.0, abs(a), abs(b)))
 
     return len(found) == len(wanted) and all(map(same, found, wanted))
+
+
+def called(kind: str, thing: Any) -> str:
+    """Return what errors call a plugin that is given by its name, or as a class or a function."""
+    name = thing if isinstance(thing, str) else getattr(thing, "name", getattr(thing, "__name__", repr(thing)))
+    return f"{kind} {name!r}"

@@ -18,7 +18,7 @@ from alignlab.models import load_model, load_tokenizer
 from alignlab.plugins import Plugins
 from alignlab.rewards import FunctionReward, Reward, RewardContext, RewardRule, Rewards, Weighted, import_function
 from alignlab.rewards.judges import JudgeContext
-from alignlab.testing.promise import BrokenPromise, check_round_trip, run_checks, same_values
+from alignlab.testing.promise import BrokenPromise, called, check_round_trip, run_checks, same_values
 from alignlab.testing.world import scratch, shared_model, tiny_rows
 
 NUM_ANSWERS = 8
@@ -172,6 +172,5 @@ def check_reward(
             return _Subject(found.model_validate(dict(settings)), directory)
         return _Subject(found if isinstance(found, FunctionReward) else FunctionReward(found), directory)
 
-    name = reward if isinstance(reward, str) else getattr(reward, "name", getattr(reward, "__name__", repr(reward)))
     with scratch() as directory:
-        run_checks(_CHECKS, checks, f"reward {name!r}", lambda: find(directory))
+        run_checks(_CHECKS, checks, called("reward", reward), lambda: find(directory))
