@@ -61,7 +61,7 @@ bench-ops: setup
 	$(BIN)/python benchmarks/ops/growth.py
 
 # The op tests on kernels that AddressSanitizer and UndefinedBehaviorSanitizer watch. torch itself is not compiled for
-# them, so that only what csrc/ does is seen; leaks are Python's.
+# them, so that only what csrc/ does is seen; leaks are Python's. Under two minutes; CI runs it too.
 sanitize: setup
 	$(BIN)/python tests/sanitize.py
 
