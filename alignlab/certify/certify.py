@@ -51,9 +51,8 @@ class Certificate:
 
 
 def certify(bench: Bench, request: Request, beta: float) -> Certificate:
-    """Train a method and measure every checkpoint of it."""
+    """Train a method in a bench that is prepared, and measure every checkpoint of it."""
     found = resolve(request, Plugins(builtin), bench.size.max_letters + 1, beta)
-    bench.prepare()
     began = time.process_time()
     directory = bench.train(found)
     measure = _measure(bench, found)

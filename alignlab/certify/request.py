@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from alignlab.config.recipe import OptimizerSettings
 from alignlab.config.yaml_lines import parse_value
+from alignlab.engine.roles import exported_role
 from alignlab.errors import AlignlabError, RecipeError, did_you_mean
 from alignlab.method import MethodSettings, Optimum
 from alignlab.plugins import Plugins
@@ -26,7 +27,12 @@ KINDS = {
 }
 """The world's rows for each row format."""
 
-FEEDBACK_ROWS = {"source": "ai_feedback", "num_answers": 128, "temperature": 2.0}  # rare answers are compared too
+FEEDBACK_ROWS = {
+    "source": "ai_feedback",
+    "num_answers": 1024,
+    "num_pairs": 25_600,  # with three prompts, about as many as are trained on
+    "temperature": 2.0,  # rare answers are compared too
+}
 
 REFERENCE: dict[str, Any] = {
     "lr": 5e-3,
@@ -38,18 +44,24 @@ REFERENCE: dict[str, Any] = {
 }
 """How the reference learns from demonstrations."""
 
-OFFLINE: dict[str, Any] = {"lr": 3e-3, "steps": 200, "batch_size": 256, "schedule": "cosine", "warmup_steps": 10}
+OFFLINE: dict[str, Any] = {"lr": 5e-3, "steps": 300, "batch_size": 256, "schedule": "cosine", "warmup_steps": 10}
 """How a method is trained on rows; what it has of these settings."""
+
+DEMONSTRATIONS: dict[str, Any] = {**OFFLINE, "steps": 400}
+"""The same, of a method that learns from demonstrations."""
+
+SCORES: dict[str, Any] = {**OFFLINE, "lr": 3e-3, "steps": 800}
+"""The same, of a model that scores: one number has to hold what every letter is worth."""
 
 ONLINE: dict[str, Any] = {
     "lr": 1e-3,
-    "steps": 60,
-    "warmup_steps": 15,  # the critic knows nothing at first, and what an answer loses then is not sampled again
-    "num_samples": 256,
-    "passes": 4,
+    "steps": 300,
+    "warmup_steps": 60,  # the critic knows nothing at first, and what an answer loses then is not sampled again
+    "num_samples": 64,
+    "passes": 2,
     "minibatches": 2,
     "lam": 1.0,
-    "vf_coef": 0.5,
+    "vf_coef": 2.0,
     "value_clip": None,
     "whiten_advantages": False,  # at the optimum all advantages are 0, and whitening would make noise as large as 1
 }
@@ -124,10 +136,10 @@ def resolve(request: Request, plugins: Plugins, max_new_tokens: int, beta: float
             what = f"{request.method} has no setting {key!r}"
             raise RecipeError(what, where=request.label, do=did_you_mean(key, known))
     given = {key: value for key, value in request.settings.items() if key in cls.model_fields}
-    rows = _made(cls, given, request).rows
-    if rows not in KINDS:
-        raise RecipeError(f"there are no rows of format {rows!r} in the world to certify", where=request.label)
-    usual = {**(ONLINE if rows == "prompt" else OFFLINE), **ALWAYS, "max_new_tokens": max_new_tokens}
+    asked = _made(cls, given, request)
+    if asked.rows not in KINDS:
+        raise RecipeError(f"there are no rows of format {asked.rows!r} in the world to certify", where=request.label)
+    usual = {**_usual(asked), **ALWAYS, "max_new_tokens": max_new_tokens}
     given = {**{key: value for key, value in usual.items() if key in cls.model_fields}, **given}
     method = _made(cls, given, request)
     # A method whose settings promise nothing is still measured, at the beta that it would have.
@@ -142,6 +154,13 @@ def resolve(request: Request, plugins: Plugins, max_new_tokens: int, beta: float
     saves = {"save_every": max(steps // 10, 1), "keep_last": steps, "log_samples": 1}
     optimizer = {"method": request.method, **given, **saves, **engine}
     return Resolved(request, method, optimizer, method.optimum, beta if name is None else float(getattr(method, name)))
+
+
+def _usual(method: MethodSettings) -> dict[str, Any]:
+    """Return how a method is trained if its request does not say."""
+    if method.roles[exported_role(method.roles)].head == "scalar":
+        return SCORES
+    return {"prompt": ONLINE, "completion": DEMONSTRATIONS}.get(method.rows, OFFLINE)
 
 
 def _made(cls: type[MethodSettings], given: Mapping[str, Any], request: Request) -> MethodSettings:

@@ -33,12 +33,15 @@ def jobs(
 
 def certify_all(todo: Sequence[Job], num_processes: int = 1) -> Iterator[Certificate]:
     """Yield a certificate for each job, in order; each process has one thread."""
+    benches = {bench.directory: bench for _, bench, _ in todo}.values()  # each is prepared once: a run locks its output
     if num_processes == 1:
-        yield from (certify(bench, request, beta) for request, bench, beta in todo)
+        for bench in benches:
+            bench.prepare()
+        yield from map(_certify, todo)
         return
     spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     with ProcessPoolExecutor(num_processes, spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        list(pool.map(Bench.prepare, {bench.directory: bench for _, bench, _ in todo}.values()))
+        list(pool.map(Bench.prepare, benches))
         yield from pool.map(_certify, todo)
 
 

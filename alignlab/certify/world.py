@@ -26,7 +26,7 @@ class WorldSize(Settings):
     seed: int = 0
     num_letters: Annotated[int, Field(ge=2, le=len(LETTERS))] = 5
     """With EOS they are the whole vocabulary."""
-    max_letters: Annotated[int, Field(ge=1, le=4)] = 2
+    max_letters: Annotated[int, Field(ge=1, le=4)] = 4
     """In an answer."""
     num_prompts: Annotated[int, Field(ge=1)] = 3
     """Each has a reward table of its own. There are no more than letters."""
@@ -60,9 +60,20 @@ class World:
 
     @cached_property
     def rewards(self) -> Tensor:
-        """The reward of each answer, float64 [P, A]: normal, then brought to mean 0 and variance 1 for each prompt."""
-        drawn = torch.randn(len(self.prompts), len(self.answers), generator=self.rng("rewards"), dtype=torch.float64)
-        return (drawn - drawn.mean(1, keepdim=True)) / drawn.std(1, keepdim=True)
+        """The reward of each answer, float64 [P, A]: mean 0 and variance 1 for each prompt.
+
+        An answer is worth the sum over its letters of what each is worth at its place, and of what it is worth before
+        the one that follows, or before EOS; all of these are normal.
+        """
+        num, rng = self.size.num_letters, self.rng("rewards")
+        placed = torch.randn(len(self.prompts), self.size.max_letters, num, generator=rng, dtype=torch.float64)
+        followed = torch.randn(len(self.prompts), num, num + 1, generator=rng, dtype=torch.float64)
+        found = []
+        for answer in self.answers:
+            word = [*map(self.letters.index, answer), num]
+            found.append((placed[:, range(len(answer)), word[:-1]] + followed[:, word[:-1], word[1:]]).sum(1))
+        table = torch.stack(found, 1)
+        return (table - table.mean(1, keepdim=True)) / table.std(1, keepdim=True)
 
     @cached_property
     def preferences(self) -> Tensor:
@@ -76,8 +87,8 @@ class World:
         An answer that may still go on does so with a probability of 0.6 to 0.9, by prompt and place.
         """
         num, longest, rng = self.size.num_letters, self.size.max_letters, self.rng("demonstrations")
-        first = torch.randn(len(self.prompts), num, generator=rng, dtype=torch.float64).log_softmax(-1)
-        then = torch.randn(len(self.prompts), num, num, generator=rng, dtype=torch.float64).log_softmax(-1)
+        first = (0.5 * torch.randn(len(self.prompts), num, generator=rng, dtype=torch.float64)).log_softmax(-1)
+        then = (0.5 * torch.randn(len(self.prompts), num, num, generator=rng, dtype=torch.float64)).log_softmax(-1)
         goes_on = 0.6 + 0.3 * torch.rand(len(self.prompts), longest, generator=rng, dtype=torch.float64)
         goes_on[:, -1] = 0
         found = []

@@ -19,8 +19,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="one world each (default: 0)")
     parser.add_argument("--beta", type=float, default=1.0, help="how dear it is to leave the reference (default: 1)")
     parser.add_argument("--steps", type=int, help="batches; each kind of method has its own default")
-    letters = "of the longest answer (default: 2)"
-    parser.add_argument("--letters", type=int, choices=(1, 2, 3, 4), default=2, help=letters)
+    letters = "of the longest answer; 4, the default, give 780 answers"
+    parser.add_argument("--letters", type=int, choices=(1, 2, 3, 4), default=4, help=letters)
     parser.add_argument("--hidden-size", type=int, default=48, help="of the model (default: 48)")
     parser.add_argument("--use", action="append", default=[], metavar="PLUGIN", help="a plugin that wraps stages")
     parser.add_argument("--processes", type=int, default=1, help="trainings at a time, with a thread each (default: 1)")

@@ -50,6 +50,20 @@ def test_their_own_tests_pass_there_the_conformance_kit_and_a_run_of_each_recipe
     assert " passed" in done.stdout and "skipped" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("letters", "method"),
+    [
+        (2, "rloo:steps=120,warmup_steps=15"),
+        (2, "grpo:kl_in=reward,std=false,steps=120,warmup_steps=15"),
+        (1, "kto:desirable_weight=60,beta=0.1,steps=150,batch_size=512"),
+    ],
+)
+def test_a_method_is_certified_there(with_packages, tmp_path, letters, method):
+    world = ("--letters", letters, "--hidden-size", "32", "--seeds", "0", "1", "--json", "--output", tmp_path)
+    done = with_packages.run("alignlab", "certify", method, *world, OMP_NUM_THREADS="1")
+    assert [one["passed"] for one in json.loads(done.stdout)] == [True, True]
+
+
 @pytest.mark.parametrize("method", ["grpo", "kto", "rloo"])
 def test_a_method_is_one_file_of_less_than_100_lines(method):
     (module,) = (THIRD_PARTY / f"alignlab-{method}" / "src").rglob("*.py")

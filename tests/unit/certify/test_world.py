@@ -30,6 +30,17 @@ def test_rewards_have_mean_0_and_variance_1_and_depend_on_the_seed():
     assert not torch.allclose(first, other)
 
 
+def test_letters_that_are_not_neighbours_add_up_and_neighbours_do_not():
+    world = World(WorldSize(max_letters=3))
+
+    def of_changing_both(first, second):
+        four = (world.rewards[0, world.answers.index(word)] for word in (first[0], first[1], second[0], second[1]))
+        return next(four) - next(four) - next(four) + next(four)
+
+    assert float(of_changing_both(("acd", "bcd"), ("ace", "bce"))) == pytest.approx(0, abs=1e-12)
+    assert abs(float(of_changing_both(("acd", "bcd"), ("aed", "bed")))) > 0.01
+
+
 def test_preferences_are_bradley_and_terrys():
     world = World(SMALL)
     gap = world.rewards[1, 3] - world.rewards[1, 7]

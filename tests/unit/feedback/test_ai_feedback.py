@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from alignlab.cli import main
+from alignlab_rlaif.feedback import drawn
 
 PROMPTS = {"source": "world", "kind": "prompts", "num_prompts": 60, "num_rows": 60, "eval": 0.2}
 CALLS = []
@@ -58,6 +59,22 @@ def test_pairs_are_labelled_with_the_judges_probability_and_trained_on(run, made
     assert len(calls()) <= 2 * about["pairs"] and about["position_bias"] == pytest.approx(0)
     assert len(made("judgements.jsonl")) == 2 * about["pairs"]
     assert "ai_feedback makes its rows" in capsys.readouterr().out
+
+
+def test_so_many_pairs_of_each_prompt_are_drawn_from_all(run, made):
+    assert run(judged(num_answers=5, num_pairs=3)) == 0
+    about = made("about.json")
+    assert about["pairs"] == 12 * 3 - about["dropped_empty"] - about["dropped_equal"]
+    asked = {(said["first"], said["second"]) for said in made("judgements.jsonl")}
+    assert len(asked) > 2 * 12  # other pairs of each prompt
+
+
+def test_pairs_are_drawn_without_repetition_and_by_the_seed():
+    every = [(str(i), str(j)) for i in range(9) for j in range(i)]
+    found = drawn(every, 12, "0 1")
+    assert len(set(found)) == 12 and set(found) < set(every)
+    assert found == drawn(every, 12, "0 1") != drawn(every, 12, "0 2")
+    assert drawn(every, None, "0 1") == drawn(every, 36, "0 1") == drawn(every, 99, "0 1") == every
 
 
 def test_rows_are_made_once_and_again_when_what_they_are_made_of_changed(run, tmp_path):

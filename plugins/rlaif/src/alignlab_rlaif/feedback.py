@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import combinations
+from random import Random
 from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -18,8 +19,10 @@ class FeedbackSettings(PanelSettings):
     """The phase whose model answers; the one that this phase starts from if it is not given."""
     num_prompts: PositiveInt | None = None
     """The first so many; all of them if it is not given."""
-    num_answers: Annotated[int, Field(ge=2, le=256)] = 2
+    num_answers: Annotated[int, Field(ge=2, le=1024)] = 2
     """Answers to each prompt; every two of them make a pair."""
+    num_pairs: PositiveInt | None = None
+    """Pairs to each prompt, drawn from all of them; every pair if it is not given, or if there are no more."""
     max_new_tokens: PositiveInt = 64
     temperature: NonNegativeFloat = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -43,14 +46,21 @@ class Feedback:
         answers = context.respond(settings.from_phase, prompts, num_samples=settings.num_answers, **sampling)
         every = [
             Pair(prompt, first, second, where)
-            for (where, prompt), found in zip(asked, answers, strict=True)
-            for first, second in combinations(found, 2)
+            for row, ((where, prompt), found) in enumerate(zip(asked, answers, strict=True))
+            for first, second in drawn(list(combinations(found, 2)), settings.num_pairs, f"{context.seed} {row}")
         ]
         said = [pair for pair in every if pair.first.strip() and pair.second.strip()]
         pairs = [pair for pair in said if pair.first.strip() != pair.second.strip()]
         dropped = {"empty": len(every) - len(said), "equal": len(said) - len(pairs)}
         context.say(f"{len(prompts):,} prompts answered, {len(pairs):,} pairs to compare")
         yield from label(context.panel(settings), pairs, settings, context, dropped)
+
+
+def drawn(pairs: list[tuple[str, str]], num: int | None, seed: str) -> list[tuple[str, str]]:
+    """Return `num` of the pairs, in their order."""
+    if num is None or num >= len(pairs):
+        return pairs
+    return [pairs[place] for place in sorted(Random(seed).sample(range(len(pairs)), num))]
 
 
 def label(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from alignlab import Sample, collate
+from alignlab import Sample, Tabular, collate
 from alignlab.testing import METHOD_CHECKS, check_method
 from alignlab_kto import KTO, kto_loss, mismatched
 
@@ -53,6 +53,33 @@ def test_answers_that_are_more_often_undesirable_lose_all_probability_so_there_i
         lost.append(float(logits.detach().softmax(0)[wanted < 0.5].sum()))
     assert lost[1000] < 0.2 * lost[0] and lost[-1] < 0.2 * lost[1000] and lost[-1] < 1e-3
     assert KTO().optimum is None
+
+
+def test_with_weights_by_which_every_answer_is_worth_something_the_loss_is_least_at_the_optimum_that_it_promises():
+    torch.manual_seed(0)
+    ref, rewards = torch.randn(2, 9, dtype=torch.float64).log_softmax(1), torch.randn(2, 9, dtype=torch.float64)
+    method = KTO(desirable_weight=60, beta=0.3)
+    best = method.optimum.target(Tabular(ref, rewards, (rewards[:, :, None] - rewards[:, None]).sigmoid(), 0.3))
+    assert best.exp().sum(1).tolist() == pytest.approx([1, 1]) and float((best - ref).abs().max()) > 0.3
+
+    def expected_loss(logits):
+        log_ratio, wanted = logits.log_softmax(1) - ref, rewards.sigmoid()
+        yes, no = (
+            kto_loss(log_ratio, torch.full_like(ref, label, dtype=torch.bool), torch.zeros_like(ref), beta=0.3)
+            for label in (True, False)
+        )
+        return (ref.exp() * (60 * wanted * yes + (1 - wanted) * no)).sum()
+
+    logits = best.clone().requires_grad_()
+    expected_loss(logits).backward()
+    assert float(logits.grad.abs().max()) < 1e-9
+    for _ in range(20):  # it is a minimum, and no saddle
+        assert expected_loss(best + 0.1 * torch.randn_like(best)) > expected_loss(best)
+
+
+@pytest.mark.parametrize("settings", [{}, {"desirable_weight": 60, "beta": 1}, {"desirable_weight": 50}])
+def test_no_optimum_is_promised_with_other_settings(settings):
+    assert KTO(**settings).optimum is None
 
 
 def test_the_recipe_runs_from_the_loss_of_a_policy_that_is_its_own_reference_to_a_lower_one(run_recipe, tmp_path):
