@@ -84,8 +84,8 @@ class World:
     def demonstrations(self) -> Tensor:
         """The log-probs that demonstrations are drawn with, float64 [P, A]: a Markov chain of letters for each prompt.
 
-        An answer that may still go on does so with a probability of 0.6 to 0.9, by prompt and place. Letters have logits
-        with a standard deviation of 0.5, so that few answers are too rare to be sampled.
+        An answer that may still go on does so with a probability of 0.6 to 0.9, by prompt and place. The logits of
+        letters have a standard deviation of 0.5, so that few answers are too rare to be sampled.
         """
         num, longest, rng = self.size.num_letters, self.size.max_letters, self.rng("demonstrations")
         first = (0.5 * torch.randn(len(self.prompts), num, generator=rng, dtype=torch.float64)).log_softmax(-1)
